@@ -1,0 +1,38 @@
+# make reproduce | make test | make lab | make bench: each is enough on a new clone
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+NODEPS := $$($(BIN)/python -c "import configparser as c; p=c.ConfigParser(); p.read('settings.ini'); print(*p['DEFAULT']['offline_nodeps_requirements'].split())")
+
+.PHONY: reproduce test lab bench export clean
+
+$(VENV)/.offline: settings.ini setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e ".[offline]"
+	$(BIN)/pip install -q --no-deps $(NODEPS)
+	touch $@
+
+$(VENV)/.dev: settings.ini setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e ".[dev]"
+	$(BIN)/pip install -q --no-deps $(NODEPS)
+	touch $@ $(VENV)/.offline
+
+reproduce: $(VENV)/.offline
+	$(BIN)/u1nb-reproduce
+
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lab: $(VENV)/.dev
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/extract.py
+
+export: $(VENV)/.dev
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-clean
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info report
