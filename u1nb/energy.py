@@ -797,7 +797,7 @@ def plot_profile(
     ax.set(xlabel='r', ylabel='density / uniform'); ax.legend(fontsize=7)
     return ax
 
-# %% ../nbs/04_energy.ipynb #1b1b52e8
+# %% ../nbs/04_energy.ipynb #e6718bdf
 def plot_concentration(
     layers:dict,  # layer t → Interval of κ, in the network's order
     ax=None,      # matplotlib axes; new ones if None. Call again with the same ax to compare networks
@@ -810,6 +810,8 @@ def plot_concentration(
     v = np.array([(i.value, i.value-i.lo, i.hi-i.value) for i in layers.values()])
     ax.errorbar(range(len(v)), v[:,0], np.nan_to_num(v[:,1:].T), fmt='o-', capsize=3, label=label)
     ax.set(xticks=range(len(v)), xticklabels=list(layers), xlabel='layer t', ylabel='κ(½)', yscale='log')
+    if max(map(len, layers))>8: ax.tick_params('x', rotation=30)
+    for o in ax.get_xticklabels(): o.set_ha('right' if max(map(len, layers))>8 else 'center')
     ax.yaxis.set_major_locator(MaxNLocator(6)); ax.yaxis.set_minor_locator(NullLocator()); ax.yaxis.set_major_formatter('{x:.3g}')
     ax.axhline(1, color='.7', lw=.8, zorder=0)
     if label: ax.legend()

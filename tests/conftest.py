@@ -1,0 +1,22 @@
+"Skips are counted and listed; one that is not in `skips.txt` fails the run"
+import fnmatch
+from pathlib import Path
+
+_lines = [l.split('#')[0].strip() for l in (Path(__file__).parent/'skips.txt').read_text(encoding='utf-8').splitlines()]
+ALLOWED = [l for l in _lines if l]
+skipped = []
+
+def pytest_runtest_logreport(report):
+    if report.skipped and not hasattr(report, 'wasxfail'):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        skipped.append((report.nodeid, reason))
+
+def outside(): return [(n, r) for n,r in skipped if not any(fnmatch.fnmatch(n, p) for p in ALLOWED)]
+
+def pytest_sessionfinish(session, exitstatus):
+    if not hasattr(session.config, 'workerinput') and exitstatus==0 and outside(): session.exitstatus = 1
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section(f'{len(skipped)} skipped')
+    for n,r in skipped: terminalreporter.line(f'{n}: {r}')
+    for n,_ in outside(): terminalreporter.line(f'NOT ALLOWED TO SKIP: {n} (see tests/skips.txt)', red=True)
