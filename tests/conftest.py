@@ -7,9 +7,13 @@ ALLOWED = [l for l in _lines if l]
 skipped = []
 
 def pytest_runtest_logreport(report):
-    if report.skipped and not hasattr(report, 'wasxfail'):
+    if report.skipped and getattr(report, 'wasxfail', 'reason: [NOTRUN]').startswith('reason: [NOTRUN]'):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         skipped.append((report.nodeid, reason))
+
+def pytest_collectreport(report):
+    "Skips of whole modules"
+    pytest_runtest_logreport(report)
 
 def outside(): return [(n, r) for n,r in skipped if not any(fnmatch.fnmatch(n, p) for p in ALLOWED)]
 

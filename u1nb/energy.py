@@ -568,13 +568,15 @@ class _Layer:
         if more>0: self.classes,self.counts = (torch.cat([o, o.new_zeros(more, *o.shape[1:])]) for o in (self.classes, self.counts))
         self.classes.index_add_(0, labels, p); self.counts += torch.bincount(labels, minlength=len(self.counts))
 
-# %% ../nbs/04_energy.ipynb #4cb80905
+# %% ../nbs/04_energy.ipynb #190be179
 class EnergyMap:
     "Observer of the energy of any layers: mean density, whole and per class, and a row of measures per picture"
     def __init__(self,
         maps=(),        # layers whose maps are kept picture by picture; 'all', or 'last' for the last layer of those seen
         rho:float=.5,   # radius of the concentration κ
-    ): self.keep,self.rho,self._l = maps,rho,{}
+    ):
+        names = [maps] if isinstance(maps, str) or hasattr(maps, 'key') else maps
+        self.keep,self.rho,self._l = {getattr(o, 'key', o) for o in names},rho,{}
 
     @torch.no_grad()
     def update(self,
@@ -596,7 +598,7 @@ class EnergyMap:
             l.rows.append(np.column_stack([idx, lab, _scalars(p, E, c, self.rho).cpu().numpy()]))
             p = p.cpu()
             l.add(p, lab)
-            if self.keep=='all' or name in self.keep or (self.keep=='last' and name==list(acts)[-1]): l.maps.append(p)
+            if 'all' in self.keep or name in self.keep or ('last' in self.keep and name==list(acts)[-1]): l.maps.append(p)
 
     @property
     def layers(self):
@@ -605,7 +607,7 @@ class EnergyMap:
 
     def _layer(self, name):
         if not self._l: raise ValueError('nothing observed yet; pass this observer to `observe`, or call `update`')
-        name = self.layers[-1] if name is None else name
+        name = self.layers[-1] if name is None else getattr(name, 'key', name)
         if name not in self._l: raise KeyError(f'no layer {name!r}; this observer saw {", ".join(self._l)}')
         return self._l[name]
 

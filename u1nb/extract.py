@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['layer_key', 'find_layer', 'activations', 'foldable', 'fast_twin', 'default_device', 'observe']
 
-# %% ../nbs/03_extract.ipynb #52c83fc0
-import copy,difflib,os
+# %% ../nbs/03_extract.ipynb #8820c0b9
+import copy,difflib,os,warnings
 from collections import OrderedDict
 from contextlib import contextmanager
 import torch
@@ -78,7 +78,7 @@ def _check(key, o):
     if not isinstance(o, Tensor): raise TypeError(f'layer {key!r} returns a {type(o).__name__}, not a tensor; tap a module inside it')
     if o.ndim!=4: raise ValueError(f'layer {key!r} returns shape {tuple(o.shape)}, and a map is (B,C,H,W); tap a convolutional layer, see `bottlenecks(model)`')
 
-# %% ../nbs/03_extract.ipynb #a6fc690a
+# %% ../nbs/03_extract.ipynb #30828559
 def _plan(model, x, keys):
     "From one forward of one picture: key → (call, copy?), in order of execution"
     got,order = {},[]
@@ -87,17 +87,20 @@ def _plan(model, x, keys):
         _check(key, o)
         if key in got: order.remove(key)
         order.append(key)
-        got[key] = (n, o, o._version, o.clone())
+        got[key] = (n, o, _version(o), o.clone())
     with _hooks(model, keys, hook) as seen: model(x)
     for k in keys:
         if k not in got: raise ValueError(f'layer {k!r} is never reached: its module is called {seen.get(k, -1)+1} times in a forward; '
                                           'calls count from 0, and a module whose owner uses its weights without calling it cannot be tapped')
-    return OrderedDict((k, (got[k][0], got[k][1]._version!=got[k][2] or not _same(got[k][1], got[k][3]))) for k in order)
+    return OrderedDict((k, (got[k][0], _version(got[k][1])!=got[k][2] or not _same(got[k][1], got[k][3]))) for k in order)
 
-# %% ../nbs/03_extract.ipynb #e073099d
+# %% ../nbs/03_extract.ipynb #5f5b7eba
+def _version(o): return None if o.is_inference() else o._version   # under inference_mode there is none, and values alone decide
+
+# %% ../nbs/03_extract.ipynb #1091634d
 def _same(a, b): return bool(((a==b) | (a.isnan() & b.isnan())).all())
 
-# %% ../nbs/03_extract.ipynb #c1685b59
+# %% ../nbs/03_extract.ipynb #f5967c83
 def _run(model, x, plan):
     "key → activations of the planned taps, stopping at the last"
     out,last = {},next(reversed(plan))
@@ -111,7 +114,7 @@ def _run(model, x, plan):
         except _Stop: pass
     return out
 
-# %% ../nbs/03_extract.ipynb #5e7f259d
+# %% ../nbs/03_extract.ipynb #c229dea0
 def activations(
     model:nn.Module,
     x:Tensor,        # (B,3,H,W) pictures, transformed as the model wants them, on the model's device
@@ -125,14 +128,14 @@ def activations(
         out = _run(model, x, _plan(model, x[:1], keys))
     return {k:out[k] for k in keys}
 
-# %% ../nbs/03_extract.ipynb #465341ec
+# %% ../nbs/03_extract.ipynb #0ee33164
 def _bn_rest(bn):
     "What is left of a batch norm after folding, or None if this class is not known to be foldable"
     if type(bn) is nn.BatchNorm2d: return nn.Identity()
     if type(bn).__name__=='BatchNormAct2d': return nn.Sequential(OrderedDict(drop=bn.drop, act=bn.act))   # timm
     return None
 
-# %% ../nbs/03_extract.ipynb #1066efce
+# %% ../nbs/03_extract.ipynb #3c545a5b
 def foldable(
     model:nn.Module,
     x:Tensor,       # (1,3,H,W) a probe picture
@@ -160,7 +163,7 @@ def foldable(
     bns = [n for n in outs if isinstance(mods[n], nn.BatchNorm2d) and calls[n]==1 and mods[n].running_var is not None and _bn_rest(mods[n]) is not None]
     return [(c,b) for b in bns for c in convs if outs[b] is outs[c]]
 
-# %% ../nbs/03_extract.ipynb #5da53913
+# %% ../nbs/03_extract.ipynb #01be9902
 def _folded(model, pairs):
     from torch.nn.utils.fusion import fuse_conv_bn_eval
     for c,b in pairs:
@@ -170,12 +173,12 @@ def _folded(model, pairs):
             setattr(model.get_submodule(parent), child, new.eval())
     return model
 
-# %% ../nbs/03_extract.ipynb #5da3051e
+# %% ../nbs/03_extract.ipynb #01812569
 def _twin(model, fold, device): 
     m = copy.deepcopy(model).eval().requires_grad_(False)
     return _folded(m, fold).to(device, memory_format=torch.channels_last)
 
-# %% ../nbs/03_extract.ipynb #da2a24b4
+# %% ../nbs/03_extract.ipynb #c1c2caa6
 @torch.no_grad()
 def fast_twin(
     model:nn.Module,
@@ -193,32 +196,38 @@ def fast_twin(
     for fold in (foldable(model, x.to(dev), keys), []):
         m = _twin(model, fold, device)
         if same(m): return m
+    warnings.warn(f'{type(model).__name__} differs in channels-last memory by more than {tol}; using the plain, slower copy')
     return copy.deepcopy(model).eval().to(device)
 
-# %% ../nbs/03_extract.ipynb #b5ddb129
+# %% ../nbs/03_extract.ipynb #bbaa6a79
 class _Items(torch.utils.data.Dataset):
     "Items of any data set as (tensor, label or -1, whether there was a label)"
     def __init__(self, data, transform): self.data,self.transform = data,transform
     def __len__(self): return len(self.data)
     def __getitem__(self, i):
+        try: return self.get(i)
+        except Exception as e: return e      # raised as it is by the process that asked, not wrapped in a worker's traceback
+    def get(self, i):
         item = self.data[i]
-        x,y = item[:2] if isinstance(item, (tuple,list)) else (item, None)
+        x,y = (*item, None)[:2] if isinstance(item, (tuple,list)) else (item, None)
         if self.transform is not None: x = self.transform(x)
         if not isinstance(x, Tensor): raise TypeError(f'picture {i} is a {type(x).__name__}, and the model takes tensors; pass the `transform` that `pretrained` returned')
         if x.ndim!=3: raise ValueError(f'picture {i} has shape {tuple(x.shape)} after the transform; (C,H,W) is needed')
         return x, -1 if y is None else int(y), y is not None, i
 
-# %% ../nbs/03_extract.ipynb #9434181e
+# %% ../nbs/03_extract.ipynb #252c600f
 def _collate(items):
+    for o in items:
+        if isinstance(o, Exception): return o
     x,y,has,i = zip(*items)
     shapes = {tuple(o.shape) for o in x}
-    if len(shapes)>1: raise ValueError(f'pictures {i[0]} to {i[-1]} have different shapes {sorted(shapes)[:3]}; a transform must bring them to one size')
+    if len(shapes)>1: return ValueError(f'pictures {i[0]} to {i[-1]} have different shapes {sorted(shapes)[:3]}; a transform must bring them to one size')
     return torch.stack(x), torch.tensor(y) if all(has) else None, torch.tensor(i)
 
-# %% ../nbs/03_extract.ipynb #f87987cc
+# %% ../nbs/03_extract.ipynb #2d5cf860
 def _one_thread(_): torch.set_num_threads(1)
 
-# %% ../nbs/03_extract.ipynb #377afe00
+# %% ../nbs/03_extract.ipynb #6def06b4
 def _batches(data, transform, batch_size, workers, pin):
     "Batches of (pictures, labels or None, index), and their number"
     if isinstance(data, Tensor):
@@ -228,7 +237,7 @@ def _batches(data, transform, batch_size, workers, pin):
                                      pin_memory=pin, worker_init_fn=_one_thread if workers else None, prefetch_factor=4 if workers else None)
     return dl, len(dl)
 
-# %% ../nbs/03_extract.ipynb #6ad93d5a
+# %% ../nbs/03_extract.ipynb #5ab431d7
 def _micro_batch(model, x, budget=20e6):
     "Pictures at a time such that the largest activation stays within a CPU's cache"
     big = [0]
@@ -240,7 +249,7 @@ def _micro_batch(model, x, budget=20e6):
         for h in hs: h.remove()
     return int(min(64, max(1, round(budget/max(1, big[0])))))
 
-# %% ../nbs/03_extract.ipynb #fd5aef29
+# %% ../nbs/03_extract.ipynb #31ab22d2
 def _finite(acts, index):
     "Fail with the pictures' index where an activation is NaN or infinite"
     for k,a in acts.items():
@@ -249,14 +258,23 @@ def _finite(acts, index):
         if bad: raise FloatingPointError(f'layer {k!r} gives NaN or infinite activations for picture{"s" if len(bad)>1 else ""} {", ".join(map(str, bad[:10]))}; '
                                          'look at the picture and at the weights (half precision overflows at 65504)')
 
-# %% ../nbs/03_extract.ipynb #8b7cbd74
+# %% ../nbs/03_extract.ipynb #7d7a4a63
+@contextmanager
+def _full_precision():
+    "Convolutions in float32 on a GPU too: TF32 keeps ten bits, less than taps promise"
+    was = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try: yield
+    finally: torch.backends.cudnn.allow_tf32 = was
+
+# %% ../nbs/03_extract.ipynb #d5ff2ac1
 def default_device(
 )->torch.device: # a GPU where there is one
     "The fastest device at hand"
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('cpu')
 
-# %% ../nbs/03_extract.ipynb #9712a4ee
+# %% ../nbs/03_extract.ipynb #498a7d71
 def observe(
     model:nn.Module,
     data,                # pictures: (PIL, int) items with a transform, tensors (C,H,W) or (tensor, int) items, or one tensor (N,C,H,W)
@@ -275,9 +293,16 @@ def observe(
     for k in keys: find_layer(model, k)
     n = len(data)
     if not n: raise ValueError('no pictures to observe')
+    if batch_size is not None and batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
     bs = batch_size or (32 if device.type=='cpu' else 128)
     if workers is None: workers = 0 if transform is None or n<=2*bs else min(8, os.cpu_count() or 1, -(-n//bs))
-    probe = (data[:1] if transform is None else transform(data[0])[None]) if isinstance(data, Tensor) else _Items(data, transform)[0][0][None]
+    probe = (data[:1] if transform is None else transform(data[0])[None]) if isinstance(data, Tensor) else _Items(data, transform).get(0)[0][None]
+    with _full_precision(): _pass(model, data, keys, obs, transform, bs, workers, device, probe, n)
+    return observers
+
+# %% ../nbs/03_extract.ipynb #32275011
+def _pass(model, data, keys, obs, transform, bs, workers, device, probe, n):
+    "The pass of `observe`"
     net = fast_twin(model, probe, keys, device)
     with torch.inference_mode():
         probe = probe.to(device)
@@ -285,11 +310,12 @@ def observe(
     with torch.no_grad(): plan = _plan(net, probe, keys)
     batches,total = _batches(data, transform, bs, workers, device.type=='cuda')
     with torch.inference_mode(), tqdm(total=n, unit='pictures', delay=2, leave=False) as bar:
-        for x,y,index in batches:
+        for b in batches:
+            if isinstance(b, Exception): raise b
+            x,y,index = b
             x = x.to(device, non_blocking=True, memory_format=torch.channels_last)
             parts = [_run(net, o, plan) for o in x.split(micro)]
             acts = {k: torch.cat([p[k] for p in parts]) if len(parts)>1 else parts[0][k] for k in keys}
             _finite(acts, index)
             for o in obs: o.update(acts, y, index)
             bar.update(len(index))
-    return observers

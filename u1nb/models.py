@@ -276,7 +276,7 @@ def _paths(outs, root):
         reach = max(reach, last[i] if last[i]>=0 else len(order))
     return order, trunk
 
-# %% ../nbs/02_models.ipynb #bd31238f
+# %% ../nbs/02_models.ipynb #81d90456
 _GLOBAL = 'global'  # no local field; None: not known; else {axis: (stride, lo, hi)}, or _Flat where (H,W) became one axis
 _Flat = namedtuple('_Flat', 'axis sites field')
 _MIXES = re.compile('Bmm|Baddbmm|Mm|Addmm|Mv|Scaled|Fft|Roll|Flip|Cum|Index|Gather|Grid|Sort')  # moves values between sites at the same size
@@ -285,7 +285,9 @@ def _local(field, k, s, p, d):
     "Field after a window of size k, stride s, padding p and dilation d, per axis"
     return {a:(f[0]*s[i], f[1]-p[i]*f[0], f[2]+(d[i]*(k[i]-1)-p[i])*f[0], ) for i,(a,f) in enumerate(sorted(field.items()))}
 
-def _signed(d, n): return (int(d)-2**64 if int(d)>=2**63 else int(d))%n
+def _int(d): return int(d)-2**64 if int(d)>=2**63 else int(d)  # autograd keeps some of these unsigned
+
+def _signed(d, n): return _int(d)%n
 
 def _reshape(f, size, shape):
     "Field after a view from one shape to another: sites stay two axes, become one, or become two again; None if neither"
@@ -325,7 +327,8 @@ def _field(v, fields):
             return {swap.get(a,a):o for a,o in f.items()}
         if name.startswith('Slice'):
             a,st = _signed(g._saved_dim, ndim), int(g._saved_step)
-            return {**f, a:(f[a][0]*st, *(o+int(g._saved_start)*f[a][0] for o in f[a][1:]))} if a in f else f
+            start = (i:=_int(g._saved_start)) + (size[a] if i<0 else 0)
+            return {**f, a:(f[a][0]*st, *(o+start*f[a][0] for o in f[a][1:]))} if a in f else f
         if 'Pad' in name and hasattr(g, '_saved_pad' if 'Constant' in name else '_saved_padding'):
             pad = list(g._saved_pad if 'Constant' in name else g._saved_padding)
             first = {a:pad[2*(ndim-1-a)] if 2*(ndim-1-a)<len(pad) else 0 for a in f}
@@ -354,7 +357,9 @@ def _fields(order, root):
     "Field of every tensor"
     res = {root:{2:(1,0,0), 3:(1,0,0)}}
     for v in order:
-        if v!=root: res[v] = _field(v, res)
+        if v==root: continue
+        try: res[v] = _field(v, res)
+        except OverflowError: res[v] = None      # negative padding: autograd cannot show it as the unsigned number that it keeps
     return res
 
 # %% ../nbs/02_models.ipynb #161bcce8
@@ -395,13 +400,15 @@ def _refuse_tokens(model, layers, calls, seen):
         what = f'after its {"only" if len(layers)==1 else "last"} map ({layers[-1].name}, {"×".join(map(str, layers[-1].shape[1:]))})' if layers else 'from the start'
         raise ValueError(f'{type(model).__name__} is no CNN: {what} {share:.0%} of its parameters act on tokens, not on maps (B,C,H,W); use a CNN')
 
-# %% ../nbs/02_models.ipynb #f985189b
+# %% ../nbs/02_models.ipynb #df7baa0b
 def bottlenecks(
     model:nn.Module, # any CNN; left as it was
     size=224,        # side of the probe picture in pixels, or (H,W)
 )->Layers:           # by depth; the last is the bottleneck
     "The last trunk tensor of each spatial size larger than 1×1"
     size = _size(size)
+    if isinstance(model, (nn.DataParallel, torch.nn.parallel.DistributedDataParallel)): raise TypeError(f'{type(model).__name__} only wraps a network; give the network itself, `model.module`')
+    if isinstance(model, torch.jit.ScriptModule): raise TypeError('a scripted or traced network cannot be followed; give the nn.Module that it was made from')
     calls,seen,count,outs,root = _probe(model, size, lambda x: _trace(model, size, x))
     order,trunk = _paths(outs, root)
     if root not in order:
@@ -417,7 +424,7 @@ def bottlenecks(
     fields = _fields(order, root)
     return Layers(Layer(c.name, c.call, *c.shape[1:], *_geometry(fields[c.made], c.shape, size), c.positive, count[c.name]) for c in chosen)
 
-# %% ../nbs/02_models.ipynb #f0459224
+# %% ../nbs/02_models.ipynb #f217b4ec
 def random_twin(
     model:nn.Module, # any network; left as it was
     seed:int=0,      # of the draws; the global generator is not moved
@@ -435,7 +442,7 @@ def random_twin(
         for a,b in zip(itertools.chain(twin.parameters(), twin.buffers()), itertools.chain(fresh.parameters(), fresh.buffers())): a.copy_(b)
     return twin
 
-# %% ../nbs/02_models.ipynb #3d7ffc05
+# %% ../nbs/02_models.ipynb #c96a1ed1
 def _batches(data, transform, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(data)).tensor_split(-(-len(data)//batch_size)):
@@ -445,7 +452,7 @@ def _batches(data, transform, batch_size):
         if not isinstance(xs[0], Tensor): raise TypeError(f'pictures must become tensors, got {type(xs[0]).__name__}; give `transform`')
         yield torch.stack(xs)
 
-# %% ../nbs/02_models.ipynb #06a2b688
+# %% ../nbs/02_models.ipynb #76c67190
 def calibrate_bn(
     model:nn.Module,    # any network; left as it was. Without batch norm that keeps statistics, its copy is returned as it is
     data,               # pictures, not to be used afterwards: (picture, label) items, or a tensor (N,C,H,W)
@@ -476,7 +483,7 @@ def calibrate_bn(
         m.running_mean.copy_(mean); m.running_var.copy_((sq-mean**2).clamp(min=0)*n/(n-1).clamp(min=1))
     return twin
 
-# %% ../nbs/02_models.ipynb #369fcaca
+# %% ../nbs/02_models.ipynb #d3f723c4
 _KINDS = {'constant_pad_nd':'zeros', 'reflection_pad2d':'reflect', 'replication_pad2d':'replicate'}
 
 class _Spy(TorchDispatchMode):
@@ -519,7 +526,7 @@ def _padding(model, size, doing=''):
     order = [n for n,_ in model.named_modules()]
     return {n:spy.kinds[n] for n in order if spy.kinds.get(n)}, {n for n in order if spy.stray.get(n)}
 
-# %% ../nbs/02_models.ipynb #843b6e54
+# %% ../nbs/02_models.ipynb #30fb23db
 def padded_convs(
     model:nn.Module, # any network; left as it was
     size=224,        # side of the probe picture, or (H,W)
@@ -527,7 +534,7 @@ def padded_convs(
     "Names of the modules that pad in space for a convolution: the convolution itself, or a pad module before it"
     return list(_padding(model, size)[0])
 
-# %% ../nbs/02_models.ipynb #3355b7d3
+# %% ../nbs/02_models.ipynb #f153ab2f
 def _pad(x, pad, mode):
     "Pad the last two axes by `mode`, crop and pad channels as asked"
     pad = list(pad)
@@ -570,7 +577,7 @@ def _pad_as(m, mode):
 
 def _plain(m): return isinstance(m, nn.Conv2d) and type(m).forward is nn.Conv2d.forward and type(m)._conv_forward is nn.Conv2d._conv_forward
 
-# %% ../nbs/02_models.ipynb #0caf31bf
+# %% ../nbs/02_models.ipynb #5e5d253d
 def with_padding(
     model:nn.Module, # any network; left as it was
     mode:str,        # 'zeros', 'reflect' or 'replicate'
