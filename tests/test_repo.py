@@ -55,8 +55,19 @@ def test_wheel_works_without_notebooks(tmp_path):
     p = subprocess.run([sys.executable,'-c',code], cwd=tmp_path, env={**os.environ,'PYTHONPATH':str(tmp_path/'site')}, capture_output=True, text=True)
     assert p.returncode==0 and str(tmp_path/'site') in p.stdout and '--claims' in p.stdout, p.stderr
 
+def test_readme_says_what_the_rows_say():
+    "The claims table of README.md against the rows, cell by cell"
+    from u1nb.claims import overall
+    from u1nb.core import Results
+    rows,text = Results.load(ROOT/'nbs/results/20_pretrained_energy'),(ROOT/'README.md').read_text(encoding='utf-8')
+    fam = {'mobilenet_v2':'a', 'timm/tf_efficientnet_lite0':'a', 'cifar_resnet20':'b', 'cifar_resnet32':'b'}
+    for c in ('C1','C2','C3'):
+        o,line = overall(rows, c, fam),next(l for l in text.splitlines() if l.startswith(f'| {c} '))
+        assert f'**{o["verdict"]}**' in line
+        for v,n in o['counts'].items(): assert f'{n} {v}' in line, line
+
 def test_results_carry_their_origin():
     rows = [(f.name, json.loads(l)) for f in (ROOT/'nbs/results').rglob('*.jsonl') for l in f.read_text(encoding='utf-8').splitlines()]
     assert rows
     for f,r in rows:
-        assert r['command'] and r['commit'] and not r['commit'].endswith('-dirty') and r['versions']['torch'] and 'seconds' in r, f
+        assert r['command'] and r['commit'] and not r['commit'].endswith('-dirty') and r['versions']['torch'] and r['device'] and 'seconds' in r, f

@@ -19,7 +19,7 @@ from .energy import *
 from .extract import observe
 from .models import bottlenecks,calibrate_bn,pretrained,random_twin,with_padding
 
-# %% ../nbs/09_claims.ipynb #f64d20b3
+# %% ../nbs/09_claims.ipynb #2fafdc9b
 def normalisation(
     transform,       # picture → (3,H,W), affine in the picture's values
 )->tuple:            # mean (3,) and standard deviation (3,) of RGB in [0,1]
@@ -29,7 +29,7 @@ def normalisation(
     if not (w>b).all(): raise ValueError('the transform does not normalise each channel by itself: a white picture is not brighter than a black one in every channel')
     return -b/(w-b), 1/(w-b)
 
-# %% ../nbs/09_claims.ipynb #3b81c644
+# %% ../nbs/09_claims.ipynb #b11333d1
 def enlarge(
     transform,       # picture → (3,H,W)
     factor:int=2,
@@ -51,7 +51,7 @@ def enlarge(
     except Exception: same = False       # a transform that cannot be grown is resampled
     return t if same else resampled
 
-# %% ../nbs/09_claims.ipynb #ac038760
+# %% ../nbs/09_claims.ipynb #5b2c7c84
 class Study:
     "Passes of one data set through one network under any condition, each made once"
     def __init__(self,
@@ -156,7 +156,7 @@ class Study:
                 for kind in ('white','pink'): self.observe(self.noise(kind), f'noise {kind}', layers=self.layers[-1:], weights=w, seed=s, padding=p)
         return pd.concat(fs, ignore_index=True)
 
-# %% ../nbs/09_claims.ipynb #38d53e98
+# %% ../nbs/09_claims.ipynb #d77d350e
 def _look(data, transform, n=32):
     "What identifies pictures: how many, which, and how up to 32 of them look to the network"
     h = hashlib.sha256()
@@ -184,7 +184,7 @@ def _code():
     from importlib.util import find_spec
     return hashlib.sha256(b''.join(Path(find_spec(f'u1nb.{m}').origin).read_bytes() for m in ('core','data','models','extract','energy'))).hexdigest()[:12]
 
-# %% ../nbs/09_claims.ipynb #fa51263c
+# %% ../nbs/09_claims.ipynb #5f3440f4
 def _subset(data, n, seed):
     "A seeded subset that keeps its groups; classes filled evenly where they are known"
     from u1nb.data import Images, quotas
@@ -207,7 +207,7 @@ class _Part(torch.utils.data.Dataset):
         if not -len(self.ids)<=i<len(self.ids): raise IndexError(i)
         return self.data[int(self.ids[i])]
 
-# %% ../nbs/09_claims.ipynb #a7d05534
+# %% ../nbs/09_claims.ipynb #9c410d1c
 def _save_energy(e, file, key):
     "What an EnergyMap found, replaced atomically"
     from safetensors.torch import save_file
@@ -234,7 +234,7 @@ def _load_energy(file):
             if f'{i}.maps' in f.keys(): l.maps = [f.get_tensor(f'{i}.maps')]
     return e
 
-# %% ../nbs/09_claims.ipynb #27af5c41
+# %% ../nbs/09_claims.ipynb #c60665c7
 def clause(
     interval:Interval,
     least:float,           # threshold
@@ -245,7 +245,7 @@ def clause(
     else: met,out = interval.lo>=least and interval.lo>0, interval.hi<least
     return 'met' if met else 'excluded' if out else 'open'
 
-# %% ../nbs/09_claims.ipynb #88ab1c97
+# %% ../nbs/09_claims.ipynb #49756127
 def _judge(first, then):
     "Verdict of a cell: `first` and `then` are lists of clauses ('met', 'excluded', 'open'); the first half alone is 'partly'"
     if all(o=='met' for o in first): return 'supported' if all(o=='met' for o in then) else 'partly'
@@ -282,7 +282,7 @@ def _paired(study, e, pictures, layer, other, col='kappa'):
     d = (a-b).dropna()
     return bootstrap(d, study.ids(pictures)[d.index], seed=study.seed)
 
-# %% ../nbs/09_claims.ipynb #d0d3dcf3
+# %% ../nbs/09_claims.ipynb #5244ee6f
 def c1(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -316,7 +316,7 @@ def c1(
     add('verdict', layer=t, verdict=_judge(first, then), clauses=dict(first=first, then=then))
     return res
 
-# %% ../nbs/09_claims.ipynb #5c137880
+# %% ../nbs/09_claims.ipynb #e92c4b70
 def _interval_of(r): return Interval(r.value, r.lo, r.hi, r.se, r.groups)
 
 def _noise_rows(study, add):
@@ -337,7 +337,7 @@ def _input_rows(study, add):
         e = study.observe(pics, f'input {q}', net=net, layers=['luminance','gradient'])
         for k in e.layers: add(f'κ(.5) of the input’s {k}', _means(study, e, pics, layer=k), layer='input', control=q, placement=q, pictures=len(pics), map=e.mean(k))
 
-# %% ../nbs/09_claims.ipynb #32cabb7a
+# %% ../nbs/09_claims.ipynb #bb3de5a4
 def c2(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -369,7 +369,7 @@ def c2(
     add('verdict', verdict=s.verdict, clauses=dict(first=first, then=then))
     return res
 
-# %% ../nbs/09_claims.ipynb #0c293564
+# %% ../nbs/09_claims.ipynb #1e804b48
 def c3(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -405,7 +405,7 @@ def c3(
         add('verdict of a control', verdict=', '.join(f'{v} ({vs.count(v)})' for v in dict.fromkeys(vs)), n=len(vs), **k)
     return res
 
-# %% ../nbs/09_claims.ipynb #1e5be277
+# %% ../nbs/09_claims.ipynb #79f5f653
 def overall(
     rows:Results,
     claim:str,               # 'C1'
@@ -437,7 +437,7 @@ def overall(
     else: verdict = 'inconclusive'
     return dict(claim=claim, verdict=verdict, counts=n, families=sorted(fam), cells={' on '.join(k):v for k,v in after.items()})
 
-# %% ../nbs/09_claims.ipynb #de5a7ccb
+# %% ../nbs/09_claims.ipynb #2f2da44c
 def _one_sided(r):
     "p of a clause: how far its threshold lies from the value in standard errors, by its degrees of freedom; 0 or 1 where it has none"
     from scipy.stats import t
@@ -445,7 +445,7 @@ def _one_sided(r):
     z = (r['value']-r['threshold'])/r['se']*(-1 if r.get('below') else 1)
     return float(t.sf(z, max(1, r.get('df') or r['n']-1)))
 
-# %% ../nbs/09_claims.ipynb #4da25355
+# %% ../nbs/09_claims.ipynb #47cdbdf1
 def figures(
     study:Study,
     claims=('C1','C2','C3'),
@@ -470,7 +470,7 @@ def figures(
         ax.set_title(f'C1: {p} padding, shifted pictures'); ax.legend()
     return res
 
-# %% ../nbs/09_claims.ipynb #6a84bee4
+# %% ../nbs/09_claims.ipynb #60ea6e7f
 def report(
     results:Results,
     figs:dict,               # title → matplotlib figure
@@ -497,10 +497,10 @@ def report(
     tmp.write_text(page, encoding='utf-8'); os.replace(tmp, out/'index.html')
     return out/'index.html'
 
-# %% ../nbs/09_claims.ipynb #c30f49df
+# %% ../nbs/09_claims.ipynb #b5835ba7
 CLAIMS = dict(C1=c1, C2=c2, C3=c3)
 
-# %% ../nbs/09_claims.ipynb #61d8b2b1
+# %% ../nbs/09_claims.ipynb #5d5e3dec
 def reproduce(
     claims=('C1','C2','C3'),
     model:str='mobilenet_v2', # a name for `pretrained`
@@ -523,7 +523,7 @@ def reproduce(
     print(f'{len(res)} rows in {time.perf_counter()-t0:.0f} s; {p}')
     return res
 
-# %% ../nbs/09_claims.ipynb #7a7e6d92
+# %% ../nbs/09_claims.ipynb #8ff17285
 def _spare(data, pics, n=96):
     "Pictures for batch-norm statistics: another split of the data, or the ones that packages ship beside the photographs"
     if data not in ('photos','digits'):
@@ -533,13 +533,13 @@ def _spare(data, pics, n=96):
         except (ValueError, OSError): pass
     return images('photos' if data=='spare' else 'spare', n=n)
 
-# %% ../nbs/09_claims.ipynb #e0abf3a6
+# %% ../nbs/09_claims.ipynb #41ed1cf8
 def _count(v):
     "A whole number from 1"
     if not v.isdigit() or int(v)<1: raise argparse.ArgumentTypeError(f'a whole number from 1 is needed, not {v!r}')
     return int(v)
 
-# %% ../nbs/09_claims.ipynb #08d33611
+# %% ../nbs/09_claims.ipynb #276dd347
 def main(argv=None):
     "The command `u1nb-reproduce`"
     p = argparse.ArgumentParser('u1nb-reproduce', description='The claims of arXiv 2206.02220 on a network and a data set, with their controls.')
