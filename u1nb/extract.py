@@ -274,7 +274,7 @@ def default_device(
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('cpu')
 
-# %% ../nbs/03_extract.ipynb #498a7d71
+# %% ../nbs/03_extract.ipynb #c06132de
 def observe(
     model:nn.Module,
     data,                # pictures: (PIL, int) items with a transform, tensors (C,H,W) or (tensor, int) items, or one tensor (N,C,H,W)
@@ -282,7 +282,7 @@ def observe(
     observers,           # one observer or a list: anything with update(acts, labels, index)
     transform=None,      # picture → (C,H,W) tensor, as `pretrained` returns
     batch_size:int|None=None, # pictures an update; 32, or 128 on a GPU
-    workers:int|None=None,    # decoding processes; as many as cores, at most 8, and none where nothing is decoded
+    workers:int|None=None,    # decoding processes; as many as cores, at most 8; none where nothing is decoded, or where they would take the model's two cores
     device=None,         # where the model runs; a GPU where there is one
 ):                       # the observers, as given
     "Show all pictures to the model once, and what the layers produce to every observer"
@@ -295,7 +295,8 @@ def observe(
     if not n: raise ValueError('no pictures to observe')
     if batch_size is not None and batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
     bs = batch_size or (32 if device.type=='cpu' else 128)
-    if workers is None: workers = 0 if transform is None or n<=2*bs else min(8, os.cpu_count() or 1, -(-n//bs))
+    cores = os.cpu_count() or 1
+    if workers is None: workers = 0 if transform is None or n<=2*bs or (device.type=='cpu' and cores<=2) else min(8, cores, -(-n//bs))
     probe = (data[:1] if transform is None else transform(data[0])[None]) if isinstance(data, Tensor) else _Items(data, transform).get(0)[0][None]
     with _full_precision(): _pass(model, data, keys, obs, transform, bs, workers, device, probe, n)
     return observers
