@@ -31,7 +31,7 @@ def test_export_and_clean_are_up_to_date(tmp_path):
     assert len(gone)>=6
     for p in gone: p.unlink()
     for c in ('export','clean'):
-        p = subprocess.run([sys.executable, '-c', f'from nbdev.{"export" if c=="export" else "clean"} import nbdev_{c}; nbdev_{c}()'], cwd=work, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH':str(work)})
+        p = subprocess.run([Path(sys.executable).parent/f'nbdev-{c}'], cwd=work, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH':str(work)})
         assert p.returncode==0, p.stderr
     after = {p.relative_to(work):p.read_bytes() for d in ('nbs','u1nb') for p in (work/d).rglob('*') if p.suffix in ('.py','.ipynb')}
     assert set(before)==set(after)

@@ -30,7 +30,7 @@ def test_command(tmp_path):
     rows = Results.load(tmp_path/'r/rows.jsonl')
     assert {r['claim'] for r in rows}=={'C2'} and all(r['demo'] for r in rows)
     page = (tmp_path/'r/index.html').read_text(encoding='utf-8')
-    assert page.count('src="data:image/png;base64,')==3 and 'src="http' not in page
+    assert page.count('src="data:image/png;base64,')==1 and 'src="http' not in page
     assert 'invariant share' in p.stdout
 
 @pytest.mark.parametrize('args,says', [(['--model','mobilenet_v22'],'mobilenet_v2'), (['--data','nowhere_at_all'],'nowhere_at_all'), (['--claims','C77'],'C1')])
