@@ -86,9 +86,10 @@ def shift_view(
     a = np.asarray(img if img.mode=='RGB' else to_rgb(img))
     return Image.fromarray(a.take(_mirror(a.shape[0], dy), 0).take(_mirror(a.shape[1], dx), 1))
 
-# %% ../nbs/01_data.ipynb #d22f60d8
+# %% ../nbs/01_data.ipynb #3cbc44e6
 class Images:
     "A map-style data set: `ds[i]` is a PIL RGB picture and its class"
+    threads = True # several threads may read it at once
     def __init__(self,
         pictures,     # row → PIL RGB picture; raises `BadPicture`
         labels,       # (R,) classes in [0,K)
@@ -522,15 +523,17 @@ class _Shifted:
         img = to_rgb(self.data[i][0])
         return shift_view(img, *_offset(img.size, self.seed, 'shifted', i))
 
-# %% ../nbs/01_data.ipynb #dbfa0103
+# %% ../nbs/01_data.ipynb #71f80a6d
 def shifted(
     data,        # pictures of (PIL, int)
     seed:int=0,
 )->Images:       # with the classes, labels and groups of `data`
     "`data` with every picture placed uniformly on its mirror-tiled torus"
     labels = _labels_of(data)
-    return Images(_Shifted(data, seed), labels, _names_of(data, labels), getattr(data, 'groups', None), getattr(data, 'name', type(data).__name__),
-                  getattr(data, 'split', None), skipped=getattr(data, 'skipped', ()))
+    ds = Images(_Shifted(data, seed), labels, _names_of(data, labels), getattr(data, 'groups', None), getattr(data, 'name', type(data).__name__),
+                getattr(data, 'split', None), skipped=getattr(data, 'skipped', ()))
+    ds.threads = getattr(data, 'threads', False)
+    return ds
 
 # %% ../nbs/01_data.ipynb #d2cb9d81
 class _Noise:

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['layer_key', 'find_layer', 'activations', 'foldable', 'fast_twin', 'default_device', 'observe']
 
-# %% ../nbs/03_extract.ipynb #8820c0b9
+# %% ../nbs/03_extract.ipynb #b3c1661f
 import copy,difflib,os,warnings
+from concurrent.futures import ThreadPoolExecutor
 from collections import OrderedDict
 from contextlib import contextmanager
 import torch
@@ -215,29 +216,49 @@ class _Items(torch.utils.data.Dataset):
         if x.ndim!=3: raise ValueError(f'picture {i} has shape {tuple(x.shape)} after the transform; (C,H,W) is needed')
         return x, -1 if y is None else int(y), y is not None, i
 
-# %% ../nbs/03_extract.ipynb #252c600f
-def _collate(items):
+# %% ../nbs/03_extract.ipynb #556a22ed
+def _collate(items, whole=None):
+    "One batch of items, or the first exception among them; `whole` holds their pictures where they lie in one tensor already"
     for o in items:
         if isinstance(o, Exception): return o
     x,y,has,i = zip(*items)
     shapes = {tuple(o.shape) for o in x}
     if len(shapes)>1: return ValueError(f'pictures {i[0]} to {i[-1]} have different shapes {sorted(shapes)[:3]}; a transform must bring them to one size')
-    return torch.stack(x), torch.tensor(y) if all(has) else None, torch.tensor(i)
+    return torch.stack(x) if whole is None else whole, torch.tensor(y) if all(has) else None, torch.tensor(i)
 
 # %% ../nbs/03_extract.ipynb #2d5cf860
 def _one_thread(_): torch.set_num_threads(1)
 
-# %% ../nbs/03_extract.ipynb #6def06b4
+# %% ../nbs/03_extract.ipynb #cffd2555
+def _threaded(data, transform, batch_size, threads):
+    "Batches decoded by threads that rest while the model computes, so that neither waits for a core that the other holds"
+    items,n = _Items(data, transform),len(data)
+    first = items[0]
+    def get(i, x):
+        o = first if i==0 else items[i]
+        if x is None or isinstance(o, Exception) or o[0].shape!=x.shape or o[0].dtype!=x.dtype: return o
+        x.copy_(o[0])                            # into the memory format that the model wants, while no thread waits for it
+        return x,*o[1:]
+    with ThreadPoolExecutor(threads, initializer=_one_thread, initargs=(None,)) as pool:
+        for i in range(0, n, batch_size):
+            ids = range(i, min(i+batch_size, n))
+            with torch.inference_mode(False): whole = None if isinstance(first, Exception) else torch.empty(len(ids), *first[0].shape, dtype=first[0].dtype, memory_format=torch.channels_last)
+            xs = [None]*len(ids) if whole is None else whole.unbind()
+            got = list(pool.map(get, ids, xs))
+            yield _collate(got, whole if all(isinstance(o, tuple) and o[0] is x for o,x in zip(got, xs)) else None)
+
+# %% ../nbs/03_extract.ipynb #79981834
 def _batches(data, transform, batch_size, workers, pin):
     "Batches of (pictures, labels or None, index), and their number"
     if isinstance(data, Tensor):
         if transform is not None: data = [transform(o) for o in data]
         else: return ((data[i:i+batch_size], None, torch.arange(i, min(i+batch_size, len(data)))) for i in range(0, len(data), batch_size)), -(-len(data)//batch_size)
+    if workers<0: return _threaded(data, transform, batch_size, -workers),-(-len(data)//batch_size)
     dl = torch.utils.data.DataLoader(_Items(data, transform), batch_size=batch_size, num_workers=workers, collate_fn=_collate,
                                      pin_memory=pin, worker_init_fn=_one_thread if workers else None, prefetch_factor=4 if workers else None)
     return dl, len(dl)
 
-# %% ../nbs/03_extract.ipynb #5ab431d7
+# %% ../nbs/03_extract.ipynb #eb5a8b63
 def _micro_batch(model, x, budget=20e6):
     "Pictures at a time such that the largest activation stays within a CPU's cache"
     big = [0]
@@ -249,7 +270,7 @@ def _micro_batch(model, x, budget=20e6):
         for h in hs: h.remove()
     return int(min(64, max(1, round(budget/max(1, big[0])))))
 
-# %% ../nbs/03_extract.ipynb #31ab22d2
+# %% ../nbs/03_extract.ipynb #7086f1a9
 def _finite(acts, index):
     "Fail with the pictures' index where an activation is NaN or infinite"
     for k,a in acts.items():
@@ -258,7 +279,7 @@ def _finite(acts, index):
         if bad: raise FloatingPointError(f'layer {k!r} gives NaN or infinite activations for picture{"s" if len(bad)>1 else ""} {", ".join(map(str, bad[:10]))}; '
                                          'look at the picture and at the weights (half precision overflows at 65504)')
 
-# %% ../nbs/03_extract.ipynb #7d7a4a63
+# %% ../nbs/03_extract.ipynb #5116ef0c
 @contextmanager
 def _full_precision():
     "Convolutions in float32 on a GPU too: TF32 keeps ten bits, less than taps promise"
@@ -267,14 +288,14 @@ def _full_precision():
     try: yield
     finally: torch.backends.cudnn.allow_tf32 = was
 
-# %% ../nbs/03_extract.ipynb #d5ff2ac1
+# %% ../nbs/03_extract.ipynb #e870a3eb
 def default_device(
 )->torch.device: # a GPU where there is one
     "The fastest device at hand"
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('cpu')
 
-# %% ../nbs/03_extract.ipynb #c06132de
+# %% ../nbs/03_extract.ipynb #cd111748
 def observe(
     model:nn.Module,
     data,                # pictures: (PIL, int) items with a transform, tensors (C,H,W) or (tensor, int) items, or one tensor (N,C,H,W)
@@ -282,7 +303,7 @@ def observe(
     observers,           # one observer or a list: anything with update(acts, labels, index)
     transform=None,      # picture → (C,H,W) tensor, as `pretrained` returns
     batch_size:int|None=None, # pictures an update; 32, or 128 on a GPU
-    workers:int|None=None,    # decoding processes; as many as cores, at most 8; none where nothing is decoded, or where they would take the model's two cores
+    workers:int|None=None,    # decoding processes, 0 for none; if None as many as cores, at most 8; but threads for few pictures or two cores where the data set says `threads = True`, as those of `images` do
     device=None,         # where the model runs; a GPU where there is one
 ):                       # the observers, as given
     "Show all pictures to the model once, and what the layers produce to every observer"
@@ -295,13 +316,21 @@ def observe(
     if not n: raise ValueError('no pictures to observe')
     if batch_size is not None and batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
     bs = batch_size or (32 if device.type=='cpu' else 128)
-    cores = os.cpu_count() or 1
-    if workers is None: workers = 0 if transform is None or n<=2*bs or (device.type=='cpu' and cores<=2) else min(8, cores, -(-n//bs))
+    if workers is None: workers = _workers(data, transform, -(-n//bs), device)
+    elif workers<0: raise ValueError(f'workers is at least 0; got {workers}')
     probe = (data[:1] if transform is None else transform(data[0])[None]) if isinstance(data, Tensor) else _Items(data, transform).get(0)[0][None]
     with _full_precision(): _pass(model, data, keys, obs, transform, bs, workers, device, probe, n)
     return observers
 
-# %% ../nbs/03_extract.ipynb #32275011
+# %% ../nbs/03_extract.ipynb #cd47c5ef
+def _workers(data, transform, batches, device):
+    "Decoding processes, or, below 0, threads"
+    cores = os.cpu_count() or 1
+    if transform is None: return 0
+    if batches<=2 or (device.type=='cpu' and cores<=2): return -min(8, cores) if getattr(data, 'threads', False) else 0
+    return min(8, cores, batches)
+
+# %% ../nbs/03_extract.ipynb #e744dc04
 def _pass(model, data, keys, obs, transform, bs, workers, device, probe, n):
     "The pass of `observe`"
     net = fast_twin(model, probe, keys, device)
