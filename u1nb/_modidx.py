@@ -300,6 +300,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.models._library': ('models.html#_library', 'u1nb/models.py'),
                              'u1nb.models._load': ('models.html#_load', 'u1nb/models.py'),
                              'u1nb.models._local': ('models.html#_local', 'u1nb/models.py'),
+                             'u1nb.models._outputs': ('models.html#_outputs', 'u1nb/models.py'),
                              'u1nb.models._packaged': ('models.html#_packaged', 'u1nb/models.py'),
                              'u1nb.models._pad': ('models.html#_pad', 'u1nb/models.py'),
                              'u1nb.models._pad_as': ('models.html#_pad_as', 'u1nb/models.py'),

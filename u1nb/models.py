@@ -106,7 +106,14 @@ def _file(weights, names=()):
     if not p.is_file(): raise FileNotFoundError(f"weights='{weights}' is no file" + (f' and none of {", ".join(names)}' if names else '') + "; 'auto' takes the best known, None a random initialisation")
     return p
 
-# %% ../nbs/02_models.ipynb #1d458e5c
+# %% ../nbs/02_models.ipynb #af59c92c
+def _outputs(model, sd):
+    "The number of outputs of a checkpoint that fits the model but for it, or None"
+    own = model.state_dict()
+    other = {(v.shape[0], sd[k].shape[0]) for k,v in own.items() if k in sd and v.shape!=sd[k].shape and v.ndim and v.shape[1:]==sd[k].shape[1:]}
+    return other.pop()[1] if len(other)==1 else None
+
+# %% ../nbs/02_models.ipynb #b7651f1c
 def _torchvision(name, weights, seed):
     from torchvision.models import get_model, get_model_weights
     enum,file,which = get_model_weights(name), None, None
@@ -118,7 +125,10 @@ def _torchvision(name, weights, seed):
     with _seeded(seed):
         model = get_model(name, weights=None) if file or not which else _fetch(name, lambda: get_model(name, weights=which))
     if file:
-        _load(model, _read(file), file.name)
+        sd = _read(file)
+        if K:=_outputs(model, sd):
+            with _seeded(seed): model = get_model(name, weights=None, num_classes=K)
+        _load(model, sd, file.name)
         if which and hasattr(model, 'transform_input'): model.transform_input = True  # as torchvision does with its own weights of GoogLeNet and Inception
     return model, (which or enum.DEFAULT).transforms()
 
@@ -128,10 +138,14 @@ def _timm(name, weights, seed):
     file = _packaged(packaged) if packaged else None if weights is None else _file(weights)
     with _seeded(seed):
         model = timm.create_model(name) if file or weights is None else _fetch(packaged, lambda: timm.create_model(name, pretrained=True))
-    if file: _load(model, _read(file), file.name, by_order=bool(packaged))
+    if file:
+        sd = _read(file)
+        if not packaged and (K:=_outputs(model, sd)):
+            with _seeded(seed): model = timm.create_model(name, num_classes=K)
+        _load(model, sd, file.name, by_order=bool(packaged))
     return model, timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
 
-# %% ../nbs/02_models.ipynb #ae772c46
+# %% ../nbs/02_models.ipynb #2d95d4c7
 def pretrained(
     name:str,             # a torchvision classifier, `timm/NAME`, or a name that only timm knows
     weights='auto',       # 'auto', a file, a torchvision weight name such as 'IMAGENET1K_V1', or None for random
@@ -142,7 +156,7 @@ def pretrained(
     model,transform = (_torchvision if lib=='torchvision' else _timm)(bare, weights, seed)
     return model.float().eval(), transform
 
-# %% ../nbs/02_models.ipynb #d3458648
+# %% ../nbs/02_models.ipynb #b2a25c1c
 @dataclass(frozen=True)
 class Layer:
     "A layer t"
@@ -159,7 +173,7 @@ class Layer:
     @property
     def key(self)->str: return self.name if self.calls==1 else f'{self.name}:{self.call}'
 
-# %% ../nbs/02_models.ipynb #ef2d4ab6
+# %% ../nbs/02_models.ipynb #08159c40
 class Layers(list):
     "The layers t of a network by depth; the last is the bottleneck"
     def frame(self):
@@ -171,7 +185,7 @@ class Layers(list):
     def _repr_html_(self): return self.frame().to_html(index=False, border=0)
     def __repr__(self): return self.frame().to_string(index=False)
 
-# %% ../nbs/02_models.ipynb #b223385e
+# %% ../nbs/02_models.ipynb #e4b5cd24
 def _tensors(o):
     "All tensors in nested tuples, lists and mappings"
     if isinstance(o, Tensor): yield o
@@ -219,7 +233,7 @@ def _probe(model, size, run):
 
 class _Refused(ValueError): pass
 
-# %% ../nbs/02_models.ipynb #b35bb7d8
+# %% ../nbs/02_models.ipynb #336ec819
 @dataclass
 class _Call:
     name:str; call:int; start:int; made:object; shape:tuple; positive:bool; tokens:bool
@@ -252,7 +266,7 @@ def _trace(model, size, x):
         out = torch.func.functional_call(model, {**params, **{n:b.clone() for n,b in model.named_buffers()}}, (x,))
     return calls, seen, count, list(_tensors(out)), (root,0)
 
-# %% ../nbs/02_models.ipynb #8c126944
+# %% ../nbs/02_models.ipynb #0b6ff3cc
 def _producers(v): return [o for o in v[0].next_functions if o[0] is not None]
 
 def _paths(outs, root):
@@ -276,7 +290,7 @@ def _paths(outs, root):
         reach = max(reach, last[i] if last[i]>=0 else len(order))
     return order, trunk
 
-# %% ../nbs/02_models.ipynb #81d90456
+# %% ../nbs/02_models.ipynb #b39b792b
 _GLOBAL = 'global'  # no local field; None: not known; else {axis: (stride, lo, hi)}, or _Flat where (H,W) became one axis
 _Flat = namedtuple('_Flat', 'axis sites field')
 _MIXES = re.compile('Bmm|Baddbmm|Mm|Addmm|Mv|Scaled|Fft|Roll|Flip|Cum|Index|Gather|Grid|Sort')  # moves values between sites at the same size
@@ -362,7 +376,7 @@ def _fields(order, root):
         except OverflowError: res[v] = None      # negative padding: autograd cannot show it as the unsigned number that it keeps
     return res
 
-# %% ../nbs/02_models.ipynb #161bcce8
+# %% ../nbs/02_models.ipynb #74cd9c78
 def _geometry(f, shape, size):
     "Stride, receptive field and its share outside the picture"
     if not isinstance(f, dict) or sorted(f)!=[2,3]: return int(q) if (q:=round(size[0]/shape[2], 3))==int(q) else q, None, None
@@ -372,7 +386,7 @@ def _geometry(f, shape, size):
         inside *= ((i+hi).clamp(max=size[a-2]-1)-(i+lo).clamp(min=0)+1).clamp(min=0).mean().item()/(hi-lo+1)
     return max(o[0] for o in f.values()), int(max(o[2]-o[1]+1 for o in f.values())), 1-inside
 
-# %% ../nbs/02_models.ipynb #3c6f1f58
+# %% ../nbs/02_models.ipynb #8b2994b9
 def _is_scores(v, order, outs, model):
     "Is tensor v a map of class scores?"
     if len(outs)!=1 or outs[0].ndim!=2 or getattr(model, 'num_classes', None)==0: return False
@@ -388,7 +402,7 @@ def _is_scores(v, order, outs, model):
     plain = re.compile('Mean|Sum|Amax|Adaptive|AvgPool|MaxPool|.*View|.*Reshape|Squeeze|Clone|.*Alias')
     return tuple(v[0]._saved_weight.shape[2:])==(1,1) or all(map(plain.match, between))
 
-# %% ../nbs/02_models.ipynb #b9b5879f
+# %% ../nbs/02_models.ipynb #91e0e80e
 def _refuse_tokens(model, layers, calls, seen):
     "Fail where, after the last map, most parameters act on tokens"
     t0 = seen[layers[-1].made] if layers else -1
@@ -400,7 +414,7 @@ def _refuse_tokens(model, layers, calls, seen):
         what = f'after its {"only" if len(layers)==1 else "last"} map ({layers[-1].name}, {"×".join(map(str, layers[-1].shape[1:]))})' if layers else 'from the start'
         raise ValueError(f'{type(model).__name__} is no CNN: {what} {share:.0%} of its parameters act on tokens, not on maps (B,C,H,W); use a CNN')
 
-# %% ../nbs/02_models.ipynb #df7baa0b
+# %% ../nbs/02_models.ipynb #e053a3a9
 def bottlenecks(
     model:nn.Module, # any CNN; left as it was
     size=224,        # side of the probe picture in pixels, or (H,W)
@@ -424,7 +438,7 @@ def bottlenecks(
     fields = _fields(order, root)
     return Layers(Layer(c.name, c.call, *c.shape[1:], *_geometry(fields[c.made], c.shape, size), c.positive, count[c.name]) for c in chosen)
 
-# %% ../nbs/02_models.ipynb #f217b4ec
+# %% ../nbs/02_models.ipynb #8963fb48
 def random_twin(
     model:nn.Module, # any network; left as it was
     seed:int=0,      # of the draws; the global generator is not moved
@@ -442,7 +456,7 @@ def random_twin(
         for a,b in zip(itertools.chain(twin.parameters(), twin.buffers()), itertools.chain(fresh.parameters(), fresh.buffers())): a.copy_(b)
     return twin
 
-# %% ../nbs/02_models.ipynb #c96a1ed1
+# %% ../nbs/02_models.ipynb #4af4786f
 def _batches(data, transform, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(data)).tensor_split(-(-len(data)//batch_size)):
@@ -452,7 +466,7 @@ def _batches(data, transform, batch_size):
         if not isinstance(xs[0], Tensor): raise TypeError(f'pictures must become tensors, got {type(xs[0]).__name__}; give `transform`')
         yield torch.stack(xs)
 
-# %% ../nbs/02_models.ipynb #76c67190
+# %% ../nbs/02_models.ipynb #58b4a92f
 def calibrate_bn(
     model:nn.Module,    # any network; left as it was. Without batch norm that keeps statistics, its copy is returned as it is
     data,               # pictures, not to be used afterwards: (picture, label) items, or a tensor (N,C,H,W)
@@ -483,7 +497,7 @@ def calibrate_bn(
         m.running_mean.copy_(mean); m.running_var.copy_((sq-mean**2).clamp(min=0)*n/(n-1).clamp(min=1))
     return twin
 
-# %% ../nbs/02_models.ipynb #d3f723c4
+# %% ../nbs/02_models.ipynb #677c4e16
 _KINDS = {'constant_pad_nd':'zeros', 'reflection_pad2d':'reflect', 'replication_pad2d':'replicate'}
 
 class _Spy(TorchDispatchMode):
@@ -526,7 +540,7 @@ def _padding(model, size, doing=''):
     order = [n for n,_ in model.named_modules()]
     return {n:spy.kinds[n] for n in order if spy.kinds.get(n)}, {n for n in order if spy.stray.get(n)}
 
-# %% ../nbs/02_models.ipynb #30fb23db
+# %% ../nbs/02_models.ipynb #e0365b15
 def padded_convs(
     model:nn.Module, # any network; left as it was
     size=224,        # side of the probe picture, or (H,W)
@@ -534,7 +548,7 @@ def padded_convs(
     "Names of the modules that pad in space for a convolution: the convolution itself, or a pad module before it"
     return list(_padding(model, size)[0])
 
-# %% ../nbs/02_models.ipynb #f153ab2f
+# %% ../nbs/02_models.ipynb #78ffd6da
 def _pad(x, pad, mode):
     "Pad the last two axes by `mode`, crop and pad channels as asked"
     pad = list(pad)
@@ -577,7 +591,7 @@ def _pad_as(m, mode):
 
 def _plain(m): return isinstance(m, nn.Conv2d) and type(m).forward is nn.Conv2d.forward and type(m)._conv_forward is nn.Conv2d._conv_forward
 
-# %% ../nbs/02_models.ipynb #5e5d253d
+# %% ../nbs/02_models.ipynb #64f0d4d1
 def with_padding(
     model:nn.Module, # any network; left as it was
     mode:str,        # 'zeros', 'reflect' or 'replicate'
