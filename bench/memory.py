@@ -1,0 +1,100 @@
+"""How fast the memory finds neighbours, and what memory that takes: ratios within one process, printed as a table.
+
+    python bench/memory.py                     all of it, some minutes on 2 cores
+    python bench/memory.py --only search       one of search, memory, map
+    python bench/memory.py --scale .5          fewer rows and queries, in proportion; the asked sizes are those of --scale 1
+
+Each pair of candidates takes turns; the ratio is of their fastest turns. A row says what is asked of it and whether it holds; the exit status is 1 if one does not.
+FAISS and scikit-learn are measured on the unit vectors, with their index built before.
+"""
+import argparse, subprocess, sys, time, warnings
+import numpy as np, torch
+warnings.simplefilter('ignore')
+
+from u1nb.core import generator
+from u1nb.memory import Memory, _unit
+
+ROWS = []
+
+def row(what, value, least=None, most=None, unit='×'):
+    "Print and keep a row of the table"
+    asked = f'≥ {least}{unit}' if least is not None else f'≤ {most}{unit}' if most is not None else ''
+    ok = (least is None or value>=least) and (most is None or value<=most)
+    ROWS.append(ok)
+    print(f'{what:<84} {value:>9.3g}{unit:<4} {asked:<12} {"ok" if ok else "MISSED"}', flush=True)
+
+def turns(*fs, n=4):
+    "Fastest of n turns of each, interleaved, after a warm-up"
+    for f in fs: f()
+    best = [float('inf')]*len(fs)
+    for _ in range(n):
+        for i,f in enumerate(fs):
+            t = time.perf_counter(); f(); best[i] = min(best[i], time.perf_counter()-t)
+    return best
+
+def vectors(n, D, seed=0, K=101):
+    "Positive vectors about K centres, as pooled activations are"
+    g = generator(seed, 'bench')
+    return (torch.rand(K, D, generator=generator(0, 'centres'))[torch.randint(K, (n,), generator=g)]+torch.rand(n, D, generator=g)).float()
+
+def peak(field='VmHWM'): return int(next(l for l in open('/proc/self/status') if l.startswith(field)).split()[1])/1024
+
+def search(scale):
+    "Exact neighbours against a flat FAISS index and scikit-learn's brute force, and that they are the same"
+    import faiss
+    from sklearn.neighbors import NearestNeighbors
+    M,Q,D = int(50_000*scale), int(3_000*scale), 1280
+    x,q = vectors(M, D),vectors(Q, D, 1)
+    m = Memory().add(x, torch.arange(M)%101)
+    ux,uq = _unit(x[:,None])[0].numpy(), _unit(q[:,None])[0].numpy()
+    flat = faiss.IndexFlatIP(D); flat.add(ux)
+    a,b = turns(lambda: m.neighbours(q), lambda: flat.search(uq, 10))
+    print(f'M={M:,}, Q={Q:,}, D={D}, {torch.get_num_threads()} threads: ours {a:.2f} s, IndexFlatIP {b:.2f} s')
+    row('exact search against faiss.IndexFlatIP', b/a, least=.95)
+    sk = NearestNeighbors(n_neighbors=10, algorithm='brute', metric='cosine').fit(x.numpy())
+    a,b = turns(lambda: m.neighbours(q), lambda: sk.kneighbors(q.numpy()), n=2)
+    print(f'ours {a:.2f} s, scikit-learn {b:.2f} s')
+    row("exact search against scikit-learn's brute-force neighbours", b/a, least=1.5)
+    few = slice(0, 200)
+    want = np.argsort(-(uq[few].astype(np.float64)@ux.T.astype(np.float64)), 1, kind='stable')[:,:10]
+    row('share of neighbours that equal a float64 brute force', float((m.neighbours(q[few])[1].numpy()==want).mean()), least=.999, unit='')
+
+def extra(scale):
+    "Peak memory of a search above that of the memory and the queries, in MB (runs in a process of its own)"
+    M,Q,D = int(50_000*scale), int(3_000*scale), 1280
+    m,q = Memory(),vectors(Q, D, 1)
+    for i in range(0, M, 1000): m.add(vectors(1000, D, i), torch.arange(1000)%101)
+    m.neighbours(q[:32])                                      # libraries are loaded
+    before = peak('VmRSS')
+    open('/proc/self/clear_refs', 'w').write('5')             # the peak starts anew
+    m.neighbours(q); m.votes(q)
+    print(peak()-before)
+
+def memory(scale):
+    row('extra memory of a search, MB', float(subprocess.run([sys.executable, __file__, '--extra', '--scale', str(scale)], capture_output=True, text=True, check=True).stdout.split()[-1]), most=256, unit=' MB')
+
+def accuracy_map(scale):
+    "The accuracy map of 7×7 sites against 49 flat FAISS searches of the same rows"
+    import faiss
+    M,Q,C = int(10_000*scale), int(10_000*scale), 1280
+    y,t = torch.arange(M)%101, torch.arange(Q)%101
+    x,q = (torch.rand(n, C, 7, 7, generator=generator(i, 'map')) for i,n in enumerate((M, Q)))
+    m = Memory('site').add(x, y)
+    ux,uq = m._get('rows'),m._queries(q)
+    flats = []
+    for s in range(49): flats.append(faiss.IndexFlatIP(C)); flats[-1].add(ux[s].numpy())
+    a,b = turns(lambda: m.accuracy_map(q, t), lambda: [f.search(uq[s].numpy(), 10) for s,f in enumerate(flats)], n=2)
+    print(f'M={M:,}, Q={Q:,}, C={C}: ours {a:.1f} s, 49 flat searches {b:.1f} s')
+    row('accuracy map of 7×7 sites against 49 flat FAISS searches', b/a, least=1)
+
+PARTS = {'search':search, 'memory':memory, 'map':accuracy_map}
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--only', choices=PARTS); p.add_argument('--scale', type=float, default=1.); p.add_argument('--extra', action='store_true', help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if a.extra: extra(a.scale)
+    else:
+        for n,f in PARTS.items():
+            if a.only in (None, n): f(a.scale)
+        sys.exit(not all(ROWS))
