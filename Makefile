@@ -28,7 +28,7 @@ lab: $(VENV)/.dev
 	$(BIN)/jupyter lab --notebook-dir=nbs
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/extract.py
+	rc=0; for b in bench/*.py; do $(BIN)/python $$b || rc=1; done; exit $$rc
 
 export: $(VENV)/.dev
 	$(BIN)/nbdev-export

@@ -37,3 +37,43 @@ def test_command(tmp_path):
 def test_command_says_what_is_wrong(args, says, tmp_path):
     p = subprocess.run([sys.executable, '-c', 'from u1nb.claims import main; main()', *args], cwd=tmp_path, capture_output=True, text=True)
     assert p.returncode not in (0, None) and says in p.stderr and 'Traceback' not in p.stderr
+
+def test_stored_accuracy_again():
+    "What a memory of half the digits says of the others, measured anew"
+    import numpy as np
+    from u1nb.claims import Looks, halves
+    from u1nb.extract import observe
+    from u1nb.memory import Memory
+    rows = Results.load(ROOT/'nbs/results/22_pretrained_memory/mobilenet_v2-photos.jsonl')
+    old, = [r for r in rows if r['statistic']=='accuracy' and r['control']=='trained']
+    net,tfm = pretrained('mobilenet_v2')
+    store,test = halves(images('digits', n=old['memory']+old['pictures'], seed=old['seed']), old['seed'])
+    a,b = (observe(net, o, old['layer'], Looks(), transform=tfm).pooled[old['layer']] for o in (store,test))
+    assert float(Memory().add(a, store.labels).score(b, test.labels).accuracy)==pytest.approx(old['value'], abs=1.5/len(test))
+
+NET = """
+import torch
+def make():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, 2, 1), torch.nn.ReLU(),
+                               torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 3))
+"""
+
+def test_probe(tmp_path):
+    "One's own network as a checkpoint and one's own pictures in a folder: six claims and a page"
+    import torch
+    from safetensors.torch import save_file
+    (tmp_path/'mynet.py').write_text(NET)
+    ns = {}; exec(NET, ns); torch.manual_seed(0)
+    save_file(ns['make']().state_dict(), tmp_path/'best.safetensors')
+    ds = images('digits', n=200)
+    for k in range(3):
+        (tmp_path/f'pics/{k}').mkdir(parents=True)
+        for i in [i for i,y in enumerate(ds.labels) if y==k][:10]: ds[i][0].resize((32,32)).save(tmp_path/f'pics/{k}/{i}.png')
+    cmd = [sys.executable, '-c', 'from u1nb.claims import probe; probe()', '--model','best.safetensors', '--data','pics', '--size','32', '--seeds','1', '--cells','6', '--out','r']
+    p = subprocess.run(cmd, cwd=tmp_path, capture_output=True, text=True, env={**os.environ,'TQDM_DISABLE':'1'})
+    assert p.returncode!=0 and '--arch' in p.stderr and 'Traceback' not in p.stderr      # weights alone name no architecture
+    p = subprocess.run([*cmd, '--arch','mynet:make'], cwd=tmp_path, capture_output=True, text=True, env={**os.environ,'TQDM_DISABLE':'1'})
+    assert p.returncode==0, p.stderr[-3000:]
+    rows = Results.load(tmp_path/'r/rows.jsonl')
+    assert {r['claim'] for r in rows if r['statistic']=='verdict'}=={f'C{i}' for i in range(1, 7)}
+    assert {r['model'] for r in rows}=={'best'} and (tmp_path/'r/index.html').stat().st_size>50_000

@@ -116,7 +116,7 @@ class AngleStat:
             return pd.DataFrame(dict(layer=getattr(n, 'key', n), index=i, label=l, z_x=z.real, z_y=z.imag, theta=theta(z), x=c.real, y=c.imag))
         return pd.concat([one(n) for n in (self.layers if layer is None else [layer])], ignore_index=True)
 
-# %% ../nbs/05_angle.ipynb #1770ee92
+# %% ../nbs/05_angle.ipynb #65615a00
 @dataclass
 class _Units:
     "Pictures with an angle, sorted into units by class"
@@ -128,7 +128,8 @@ class _Units:
     left:int          # pictures left out
     unit:np.ndarray   # (N,) unit of each picture; units are sorted by class
     ulab:np.ndarray   # (U,) class of each unit
-    strata:object     # (U,) group of each unit where labels vary within groups, else None
+    strata:object     # (U,) what labels are permuted within: 0 for groups of one class, each group of several for itself; None where there is none of these
+    mixed:np.ndarray  # (G,) whether a group holds several classes
 
     @property
     def K(self): return len(self.names)
@@ -150,7 +151,7 @@ class _Units:
         "(U,…) means over the pictures of each unit"
         return self.sums(v) if self.single else self.sums(v)/np.bincount(self.unit).reshape(-1, *[1]*(v.ndim-1))
 
-# %% ../nbs/05_angle.ipynb #8b44b1be
+# %% ../nbs/05_angle.ipynb #cfffb824
 def _numpy(z): return z.detach().cpu().numpy() if isinstance(z, Tensor) else np.asarray(z)
 
 def _checked(z, labels, groups):
@@ -170,12 +171,12 @@ def _units(z, labels, groups, ok=None):
     names,lab = np.unique(labels[ok], return_inverse=True)
     if len(names)<2: raise ValueError(f'a class bias needs at least 2 classes; the {len(z)} pictures with an angle have {len(names)}, {names.tolist()}')
     owner = np.zeros(G, dtype=int); owner[gid] = lab
-    blocks = (owner[gid]==lab).all()
-    key = gid if blocks else np.arange(len(z))
-    ulab = owner if blocks else lab
+    mixed = np.zeros(G, dtype=bool); mixed[gid[owner[gid]!=lab]] = True
+    _,first,key = np.unique(np.where(mixed[gid], G+np.arange(len(z)), gid), return_index=True, return_inverse=True)
+    ulab,home = lab[first], np.where(mixed[gid[first]], 1+gid[first], 0)
     order = np.argsort(ulab, kind='stable')
     rank = np.empty_like(order); rank[order] = np.arange(len(order))
-    return _Units(z, lab, gid, names, G, int((~ok).sum()), rank[key], ulab[order], None if blocks else gid[order])
+    return _Units(z, lab, gid, names, G, int((~ok).sum()), rank[key], ulab[order], home[order] if mixed.any() else None, mixed)
 
 # %% ../nbs/05_angle.ipynb #1d6990ac
 def _draws(n, strata, gen):
@@ -198,7 +199,7 @@ def _class_sums(F, perm, counts):
     ends = np.append(0, (np.arange(P)[:,None]*U+counts.cumsum()).ravel()).astype(np.int32)
     return (csr_matrix((np.ones(P*U), perm.ravel(), ends), shape=(P*len(counts), U))@F).reshape(P, len(counts), -1)
 
-# %% ../nbs/05_angle.ipynb #583fc559
+# %% ../nbs/05_angle.ipynb #18155600
 def _ray(n, c, s, cc, cs, ss, mu):
     "Each class's squared studentised distance from the ray along mu, the variance across it, and whether the class leans along it; all (P,K)"
     a,b = np.cos(mu), np.sin(mu)
@@ -219,7 +220,10 @@ def _heterogeneity(n, *m, steps=3):
     c,s = m[:2]
     wc,ws = _weights(n, *m)
     sc,sn = wc.sum(-1, keepdims=True), ws.sum(-1, keepdims=True)
-    own = _ray(n, *m, np.arctan2(sn-ws, sc-wc))[0]
+    rest = np.arctan2(sn-ws, sc-wc)
+    own,v,along = _ray(n, *m, rest)
+    lean = np.where(along, n*(c*np.cos(rest)+s*np.sin(rest))**2/v, 0)              # the information of each class about a direction
+    own = own/(1+lean/np.maximum(lean.sum(-1, keepdims=True)-lean, 1e-12))         # the others' direction is an estimate too
     mu,best = np.arctan2(sn, sc), np.inf
     for i in range(steps+1):
         h,v,along = _ray(n, *m, mu)
@@ -261,7 +265,7 @@ def _statistics(M, n, single, tests):
         if own is not None: res['classes'][:,k] = own
     return res
 
-# %% ../nbs/05_angle.ipynb #93af54cc
+# %% ../nbs/05_angle.ipynb #fea571d3
 def _scatter(z, n):
     "Between-class (2,2) and total scatter of z (U,2), sorted by class, n (K,) a class"
     d = z-z.mean(0)
@@ -297,16 +301,22 @@ def _roots(z, n):
     with np.errstate(divide='ignore'): roots = rho/(1-rho)
     return _Roots(roots, float(np.arctan2(axis[1], axis[0])%np.pi), v, rho, float(eta), float(omega))
 
-def _second(v, perm, n):
-    "Smaller canonical correlation² (P,) with the second variate permuted"
+def _second(v1, v2, n):
+    "Smaller canonical correlation² (P,) of the first variate (U,) and candidates (P,U) for the second"
     k = np.append(0, n.cumsum()[:-1]).astype(int)
-    v2 = v[:,1][perm]
-    s1,s2 = np.add.reduceat(v[:,0], k), np.add.reduceat(v2, k, axis=1)
-    t,b11,b22,b12 = v2@v[:,0], (s1*s1/n).sum(), (s2*s2/n).sum(1), (s1*s2/n).sum(1)
+    v2 = v2-v2.mean(1, keepdims=True)
+    v2 = v2/np.linalg.norm(v2, axis=1, keepdims=True).clip(1e-300)
+    s1,s2 = np.add.reduceat(v1, k), np.add.reduceat(v2, k, axis=1)
+    t,b11,b22,b12 = v2@v1, (s1*s1/n).sum(), (s2*s2/n).sum(1), (s1*s2/n).sum(1)
     q,a = b11+b22-2*b12*t, 1-t*t
     return (q-np.sqrt(np.maximum(q*q-4*a*(b11*b22-b12*b12), 0)))/2/np.maximum(a, 1e-12)
 
-# %% ../nbs/05_angle.ipynb #b2fb553b
+def _wild(v2, n, signs):
+    "The second variate with no class effect left (P,U): residuals from class means, of full length, each unit's with the sign given"
+    m = np.add.reduceat(v2, np.append(0, n.cumsum()[:-1]).astype(int))/n
+    return (v2-np.repeat(m, n.astype(int)))*np.repeat(np.sqrt(n/np.maximum(n-1, 1)), n.astype(int))*signs
+
+# %% ../nbs/05_angle.ipynb #d40668d2
 def _permute(u, n_perm, seed, tests=_TESTS, threads=None):
     "Observed statistics, p-values by name, p of each class (K,), and the canonical roots"
     if n_perm<1: raise ValueError(f'n_perm is at least 1; got {n_perm}')
@@ -315,14 +325,16 @@ def _permute(u, n_perm, seed, tests=_TESTS, threads=None):
     can = _roots(np.column_stack([zm.real, zm.imag]), n)
     U,v = len(u.ulab), can.variates if 'second' in tests else None
     strata = np.zeros(U, dtype=int) if u.strata is None else u.strata
+    flip = np.unique(np.where(strata>0, U+strata, np.arange(U)), return_inverse=True)[1]           # a group of several classes turns as one
     def values(perm):
-        res = _statistics(_class_sums(F, perm, u.counts.astype(int)), n, u.single, tests)
-        if v is not None: res['second'] = _second(v, perm, n)
-        return res
+        return _statistics(_class_sums(F, perm, u.counts.astype(int)), n, u.single, tests)
     obs = {k:o[0] for k,o in values(np.arange(U, dtype=np.int32)[None]).items()}
+    if v is not None: obs['second'] = _second(v[:,0], v[None,:,1], n)[0]
     step = max(1, min(n_perm, 400_000//max(U, 4*u.K)))
     def block(i):
-        res = values(_draws(min(step, n_perm-i), strata, generator(seed, 'permutations', i)))
+        m = min(step, n_perm-i)
+        res = values(_draws(m, strata, generator(seed, 'permutations', i)))
+        if v is not None: res['second'] = _second(v[:,0], _wild(v[:,1], n, 2.*torch.randint(2, (m, flip.max()+1), generator=generator(seed, 'signs', i), dtype=torch.int8).numpy()[:,flip]-1), n)
         return {k:(o>=obs[k]-1e-11*np.maximum(1, np.abs(obs[k]))).sum(0) for k,o in res.items()}
     jobs = range(0, n_perm, step)
     threads = min(threads or torch.get_num_threads(), len(jobs), 8)
@@ -368,13 +380,14 @@ class _Cells:
         np.add.at(res, self.lab, v)
         return res
 
-# %% ../nbs/05_angle.ipynb #43e970bb
+# %% ../nbs/05_angle.ipynb #ac755153
 def _omega_jackknife(u, z):
     "ω² of z (N,) over the units, and its delete-one-group values (G,)"
     c = _Cells(u)
     z = z-z.mean()
     s,q,n = c.sums(z), c.sums(np.abs(z)**2), c.n
-    if u.strata is None: s,q,n = s/n, np.abs(s/n)**2, np.ones(len(n))          # one mean vector a group
+    one = ~u.mixed[c.group]                                                     # one mean vector a group of one class
+    s,q,n = np.where(one, s/n, s), np.where(one, np.abs(s/n)**2, q), np.where(one, 1, n)
     Sk,nk = c.by_class(s), c.by_class(n)
     gone = np.isclose(nk[c.lab], n)
     less = nk[c.lab]-n
@@ -387,12 +400,12 @@ def _omega_jackknife(u, z):
     A,S,Q,N = (np.abs(Sk)**2/nk).sum(), s.sum(), q.sum(), n.sum()
     return omega(A, S, Q, N, u.K), omega(A+c.by_group(dA), S-c.by_group(s), Q-c.by_group(q), N-c.by_group(n), u.K-c.by_group(gone.astype(int)))
 
-# %% ../nbs/05_angle.ipynb #e06039b0
+# %% ../nbs/05_angle.ipynb #71fcf2a5
 def _splits(c, n_splits, seed):
     "Half (n_splits,cells) in {0,1} of each cell: groups of one class are halved within it, others as they are"
     gen = rng(seed, 'halves')
     G = len(c.starts)
-    lab = c.lab if c.u.strata is None else np.zeros(G, dtype=int)
+    lab = np.where(c.u.mixed, c.K, c.lab[c.starts])
     key = gen.random((n_splits, G))+lab
     order = np.argsort(key, axis=1)                                      # by class, at random within
     n = np.bincount(lab); rank = np.arange(G)-np.repeat(n.cumsum()-n, n)
@@ -507,18 +520,19 @@ class ClassBias:
     def _repr_markdown_(self): return _finding(self)
     def __repr__(self): return _finding(self).replace('**', '').replace('\n\n', '\n')
 
-# %% ../nbs/05_angle.ipynb #df5a0b92
+# %% ../nbs/05_angle.ipynb #14139069
 _BROKEN = {'none':'no symmetry is seen to break', 'up/down':'up and down are told apart', 'left/right':'left and right are told apart', 'axis':'one oblique axis is told apart', 'angle':'a full angle'}
 
 def _p(p, n): return f'p = {p:.2g}' if p>1.5/(1+n) else f'p ≤ {1/(1+n):.1g}'
 
 def _finding(b):
     "A class bias in words"
+    floor = b.K/(1+b.n_perm)
     i,w,q = b.omega2_interval, b.reliability['whole'], lambda o: _p(o, b.n_perm)
     left = f'; {b.undefined} pictures without an angle were left out' if b.undefined else ''
     same = 'share one direction as far as this can tell' if not b.p_heterogeneity<.05 else 'do not share one direction'
     return (f'**Symmetry: {b.symmetry}** ({_BROKEN[b.symmetry]}). Over {b.K} classes and {b.n} groups ({b.pictures} pictures{left}), T = {b.T:.4g} ({q(b.p)}; with the mean z removed {q(b.p_centred)}), '
-            f'the classes {same} (heterogeneity {q(b.p_heterogeneity)}), and {b.significant} of them differ{"s" if b.significant==1 else ""} from the others after Holm\'s correction.\n\n'
+            f'the classes {same} (heterogeneity {q(b.p_heterogeneity)}), and {b.significant} of them differ{"s" if b.significant==1 else ""} from the others after Holm\'s correction{f" (with {b.n_perm} permutations none can: the smallest p is {floor:.2g} after correction)" if floor>=.05 else ""}.\n\n'
             f'The class explains ω² = {i.value:.3g} [{i.lo:.3g}, {i.hi:.3g}] of the variance of z; its leading axis lies at {math.degrees(b.axis):.0f}°, and the second canonical root has {q(b.p_second)}. '
             f'Split-half reliability of the class means is {w.value:.2f} [{w.lo:.2f}, {w.hi:.2f}] in the plane, {b.reliability["x"].value:.2f} in x and {b.reliability["y"].value:.2f} in y. '
             f'The mean over all pictures, the architecture\'s own bias, is z = {b.mean_z.real:.3g} {"+" if b.mean_z.imag>=0 else "−"} {abs(b.mean_z.imag):.3g}i.')
@@ -613,14 +627,14 @@ def turned(
     labels = _labels_of(data)
     return Images(Turned(), labels, _names_of(data, labels), getattr(data, 'groups', None), f"{getattr(data, 'name', type(data).__name__)}, {how}", getattr(data, 'split', None))
 
-# %% ../nbs/05_angle.ipynb #19033769
+# %% ../nbs/05_angle.ipynb #fa8447ac
 def equivariance_error(
     z, z_turned,  # (N,) complex, of the pictures and of the turned pictures
     how:str,      # 'mirrored' or 'rotated'
 )->dict:          # median and p90 of the angle between what is and what should be, radians in [0,π], the same in degrees, and n
     "How far angles are from turning with their pictures"
     if how not in ('mirrored','rotated'): raise ValueError(f"pictures are turned 'mirrored' or 'rotated', not {how!r}")
-    z,zt = (np.asarray(_numpy(o)) for o in (z, z_turned))
+    z,zt = _paired(z, z_turned)
     want = -z.conj() if how=='mirrored' else 1j*z
     ok = ~np.isnan(theta(z)+theta(zt))
     if not ok.any(): raise ValueError(f'none of the {len(z)} pictures has an angle both ways')
@@ -628,14 +642,21 @@ def equivariance_error(
     m,q = float(np.median(d)), float(np.quantile(d, .9))
     return dict(how=how, median=m, p90=q, median_degrees=math.degrees(m), p90_degrees=math.degrees(q), n=int(ok.sum()))
 
-# %% ../nbs/05_angle.ipynb #ef7bf587
+# %% ../nbs/05_angle.ipynb #19f92c80
+def _paired(a, b):
+    a,b = (np.asarray(_numpy(o)) for o in (a, b))
+    if a.shape!=b.shape: raise ValueError(f'one value of each picture is needed both ways; got shapes {a.shape} and {b.shape}')
+    return a,b
+
+# %% ../nbs/05_angle.ipynb #cd16e17d
 def mirror_average(
     z, z_mirrored,  # (N,) complex, of the pictures and of the mirrored pictures
 ):                  # (N,) complex
     "The order parameter without what a network does to left and right by itself"
-    return (z-z_mirrored.conj())/2
+    z,zm = _paired(z, z_mirrored)
+    return (z-zm.conj())/2
 
-# %% ../nbs/05_angle.ipynb #ce281e6a
+# %% ../nbs/05_angle.ipynb #66f33c18
 def shuffled(
     labels,       # (N,) classes
     groups=None,  # (N,) labels, or None
@@ -647,7 +668,7 @@ def shuffled(
     new = _draws(1, np.zeros(len(u.ulab), dtype=int) if u.strata is None else u.strata, generator(seed, 'shuffled'))[0]
     return u.names[u.ulab[new][u.unit]]
 
-# %% ../nbs/05_angle.ipynb #a6765214
+# %% ../nbs/05_angle.ipynb #51bab2cc
 def medial_angle(
     v,             # (N,C) pooled activations
 )->np.ndarray:     # (N,) radians in [0,π]; at most π/2 for positive activations, NaN for a vector of zeros
@@ -656,13 +677,13 @@ def medial_angle(
     m = v.mean(1)
     return np.where((v!=0).any(1), np.arctan2(np.linalg.norm(v-m[:,None], axis=1), m*math.sqrt(v.shape[1])), np.nan)
 
-# %% ../nbs/05_angle.ipynb #52b6edcd
+# %% ../nbs/05_angle.ipynb #1336af4c
 def _vectors_of(v, least=2):
     v = np.asarray(_numpy(v), dtype=np.float64)
     if v.ndim!=2 or v.shape[1]<least: raise ValueError(f'vectors are (N,C) with at least {least} channels; got shape {v.shape}')
     return v
 
-# %% ../nbs/05_angle.ipynb #5c68618e
+# %% ../nbs/05_angle.ipynb #388f483d
 def harmonic(
     v,              # (N,C) pooled activations, C ≥ 3
     order=None,     # (C,) permutation of the channels
@@ -673,7 +694,7 @@ def harmonic(
     if order is not None and sorted(order)!=list(range(C)): raise ValueError(f'order is a permutation of the {C} channels')
     return (v if order is None else v[:,np.asarray(order)])@np.exp(2j*np.pi*np.arange(C)/C)
 
-# %% ../nbs/05_angle.ipynb #c0f8c0c1
+# %% ../nbs/05_angle.ipynb #e6c8db69
 @dataclass
 class FeaturePlane:
     "A 2-plane in the complement of the medial vector"
@@ -691,7 +712,7 @@ class FeaturePlane:
         x,y = ((v-v.mean(1, keepdims=True))@self.basis).T
         return x+1j*y-(self.centre if centred else 0)
 
-# %% ../nbs/05_angle.ipynb #e52573b6
+# %% ../nbs/05_angle.ipynb #84702c1d
 def _orthonormal(a):
     "Orthonormal columns (…,C,2) in the complement of m, the largest entry of each positive"
     a = a-a.mean(-2, keepdims=True)
@@ -712,7 +733,7 @@ def _discriminants(v, labels):
     X = solve(ledoit_wolf(v-m[k], assume_centered=True)[0]+1e-12*np.eye(v.shape[1])*v.var(), A, assume_a='pos')
     return X@np.linalg.eigh(A.T@X)[1][:,:-3:-1]
 
-# %% ../nbs/05_angle.ipynb #125a9e04
+# %% ../nbs/05_angle.ipynb #45dcbdb8
 def fit_plane(
     v,              # (N,C) pooled activations, C ≥ 3
     kind:str='pca', # 'pca': two leading components of I⊥; 'class': its two leading discriminants
@@ -732,7 +753,7 @@ def fit_plane(
     basis = _orthonormal(a)
     return FeaturePlane(basis, complex(*(v.mean(0)@basis)), kind)
 
-# %% ../nbs/05_angle.ipynb #bbe772ea
+# %% ../nbs/05_angle.ipynb #a77c004d
 def random_planes(
     C:int,        # channels
     n:int=1000,   # planes
@@ -742,7 +763,7 @@ def random_planes(
     if C<3: raise ValueError(f'the complement of the medial vector has a plane from 3 channels on; got C={C}')
     return _orthonormal(rng(seed, 'planes').standard_normal((n, C, 2)))
 
-# %% ../nbs/05_angle.ipynb #2762a86a
+# %% ../nbs/05_angle.ipynb #1437e645
 _KINDS = ('fisher-lee','jammalamadaka')
 
 def _corr(n, a1, b1, a2, b2, minus, plus, kind):
@@ -762,7 +783,7 @@ def _sums7(ea, eb, starts):
     add = lambda o: np.add.reduceat(o, starts, axis=-1)
     return (n, add(ea), add(eb), add(ea*ea), add(eb*eb), add(ea*np.conj(eb)), add(ea*eb))
 
-# %% ../nbs/05_angle.ipynb #03574234
+# %% ../nbs/05_angle.ipynb #cd716c1a
 @dataclass
 class CircCorr:
     "A circular correlation; p by permutation (two-sided), intervals by resampling groups"
@@ -775,7 +796,7 @@ class CircCorr:
     dropped:int             # pictures without
     kind:str
 
-# %% ../nbs/05_angle.ipynb #08e09b9e
+# %% ../nbs/05_angle.ipynb #c6f9763e
 def _abs(i):
     "Interval of the absolute value"
     lo,hi = sorted((abs(i.lo), abs(i.hi)))
@@ -789,7 +810,7 @@ def _moves(n, cls, size, starts, gen):
     if (size==1).all(): return new
     return starts[new][:,cell]+rank%size[new][:,cell]
 
-# %% ../nbs/05_angle.ipynb #d054b37a
+# %% ../nbs/05_angle.ipynb #26fed691
 def circ_corr(
     a, b,            # (N,) radians; pairs with a NaN are dropped
     groups=None,     # (N,) labels, or None: each pair is a group
@@ -821,7 +842,7 @@ def circ_corr(
     interval = _corr_interval(rho, _cell_sums(ea, eb, starts), cls, gid[starts], G, kind, n_boot, seed)
     return CircCorr(rho, interval, _abs(interval), (1+hits)/(1+n_perm) if rho==rho else math.nan, G, N, len(a)-N, kind)
 
-# %% ../nbs/05_angle.ipynb #d4c31a72
+# %% ../nbs/05_angle.ipynb #a090f85b
 def _cell_sums(ea, eb, starts): return np.stack(np.broadcast_arrays(*_sums7(ea, eb, starts)), 1)
 
 def _corr_interval(rho, cells, cls, gid, G, kind, n_boot, seed):
@@ -838,7 +859,7 @@ def _corr_interval(rho, cells, cls, gid, G, kind, n_boot, seed):
     if len(d)<2: return Interval(rho, math.nan, math.nan, math.nan, G)
     return Interval(rho, *(float(q) for q in expanded_quantiles(d, G)), float(d.std(ddof=1)), G)
 
-# %% ../nbs/05_angle.ipynb #6c492f7b
+# %% ../nbs/05_angle.ipynb #0fc4f90a
 def _unit(z):
     "z/|z|, 0 where there is no angle"
     a = np.abs(z)
@@ -851,12 +872,6 @@ def _across(sa, sb):
     n = np.broadcast_to(float(a.shape[-1]), s(b).shape)
     return _corr(n, s(a), s(b), s(a*a), s(b*b), s(a*np.conj(b)), s(a*b), 'fisher-lee')
 
-def _strata_weights(cls, gid, G, n, gen, within):
-    "Bootstrap weights (n,cells): groups drawn within their class, or whole groups where they span classes"
-    if not within: return gen.multinomial(G, np.full(G, 1/G), size=n)[:,gid]
-    k = np.bincount(cls)
-    return np.concatenate([gen.multinomial(o, np.full(o, 1/o), size=n) for o in k], axis=1)
-
 def _planes_rho(V, W, ea, runs):
     "|ρ| across class means and within classes (n,) of the angles in each plane, V (N,C), W (C,n) complex"
     res = []
@@ -865,7 +880,7 @@ def _planes_rho(V, W, ea, runs):
         res.append((_across(np.add.reduceat(ea, runs), np.add.reduceat(eb, runs, axis=-1)), _corr(*_sums7(ea, eb, runs), 'fisher-lee')))
     return np.abs(np.concatenate(res, axis=1))
 
-# %% ../nbs/05_angle.ipynb #9a607732
+# %% ../nbs/05_angle.ipynb #fc822a8b
 def agreement(
     theta,                  # (N,) radians, or complex z, of the image plane
     v,                      # (N,C) pooled activations of the same pictures
@@ -899,7 +914,7 @@ def agreement(
     for kind in kinds:
         zf = harmonic(v[o]) if kind=='harmonic' else fit_plane(v[~test], kind, u.lab[~test]).z(v[o])
         within = circ_corr(np.angle(ea), _angles(zf), gid, lab, n_perm, seed)
-        for i,(pairs,r) in enumerate((('class means',_between(ea, _unit(zf), lab, gid, runs, u.strata is None, n_perm, seed)), ('within classes',within))):
+        for i,(pairs,r) in enumerate((('class means',_between(ea, _unit(zf), lab, gid, runs, n_perm, seed)), ('within classes',within))):
             planes,order = (float(np.quantile(q[i], .99)) for q in (random, orders))
             k = _abs(r['classes']) if i==0 else None
             a = _abs(r['interval']) if i==0 else r.abs_interval
@@ -907,28 +922,31 @@ def agreement(
                              p=r['p'] if i==0 else r.p, planes_99=planes, orders_99=order if kind=='harmonic' else math.nan, above=bool(a.value>(max(planes, order) if kind=='harmonic' else planes)), pictures=len(o)))
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_angle.ipynb #52c68183
+# %% ../nbs/05_angle.ipynb #f90b0265
 _angles = theta   # for `agreement`, where theta is an argument
 
-def _between(ea, eb, lab, gid, runs, within, n_perm, seed, n_boot=2000):
-    "Fisher–Lee over class mean directions: rho, p over permuted classes, intervals over groups and over classes"
+def _between(ea, eb, lab, gid, runs, n_perm, seed, n_boot=2000):
+    "Fisher–Lee over class mean directions: rho, p over permuted classes, intervals over groups (jackknife) and over classes (bootstrap)"
     K,gen = len(runs), rng(seed, 'class means')
     starts = np.flatnonzero(np.diff(lab*(gid.max()+1)+gid, prepend=-1))
-    A,B,cls,(g,G) = np.add.reduceat(ea, starts), np.add.reduceat(eb, starts), lab[starts], group_ids(gid[starts], len(starts))
-    w = _strata_weights(cls, g, G, n_boot, gen, within)
-    ends = np.flatnonzero(np.diff(cls, prepend=-1))
-    sa,sb = np.add.reduceat(A, ends), np.add.reduceat(B, ends)
-    rho = float(_across(sa, sb))
-    def interval(d, n):
-        d = d[~np.isnan(d)]
-        return Interval(rho, *(float(q) for q in expanded_quantiles(d, n)), float(d.std(ddof=1)), n) if len(d)>1 else Interval(rho, *[math.nan]*3, n)
-    over_groups = _across(np.add.reduceat(w*A, ends, axis=1), np.add.reduceat(w*B, ends, axis=1))
+    A,B,(g,G) = np.add.reduceat(ea, starts), np.add.reduceat(eb, starts), group_ids(gid[starts], len(starts))
+    cls = np.unique(lab[starts], return_inverse=True)[1]
+    sa,sb = (np.bincount(cls, o.real)+1j*np.bincount(cls, o.imag) for o in (A, B))
+    rho,jack = float(_across(sa, sb)),np.empty(G)
+    for i in range(0, G, step:=max(1, 500_000//K)):
+        m = (g>=i)&(g<i+step)
+        less = np.zeros((2, min(step, G-i), K), dtype=complex)
+        np.add.at(less[0], (g[m]-i, cls[m]), A[m]); np.add.at(less[1], (g[m]-i, cls[m]), B[m])
+        jack[i:i+step] = _across(sa-less[0], sb-less[1])
     pick = gen.integers(0, K, (n_boot, K))
     perm = _draws(n_perm, np.zeros(K, dtype=int), generator(seed, 'class means'))
     hits = int((np.abs(_across(sa, sb[perm]))>=abs(rho)-1e-11).sum())
-    return dict(rho=rho, p=(1+hits)/(1+n_perm), interval=interval(over_groups, G), classes=interval(_across(sa[pick], sb[pick]), K))
+    d = _across(sa[pick], sb[pick]); d = d[~np.isnan(d)]
+    classes = Interval(rho, *(float(q) for q in expanded_quantiles(d, K)), float(d.std(ddof=1)), K) if len(d)>1 else Interval(rho, *[math.nan]*3, K)
+    ok = ~np.isnan(jack) & (np.bincount(cls).min()>1)                              # a class with one group says nothing of its mean's spread
+    return dict(rho=rho, p=(1+hits)/(1+n_perm), interval=_fisher_interval(rho, jack[ok]) if ok.sum()>1 and not math.isnan(rho) else Interval(rho, *[math.nan]*3, G), classes=classes)
 
-# %% ../nbs/05_angle.ipynb #f24202fd
+# %% ../nbs/05_angle.ipynb #a219a8b4
 class AngleClassifier:
     "Class from the order parameter: von Mises likelihood of θ, or Gaussian of x, of y, or of both"
     def __init__(self,
@@ -942,7 +960,7 @@ class AngleClassifier:
         labels,  # (N,) classes
     ):           # self
         "Fit a distribution to each class; pictures without an angle count for the prior only"
-        z,labels = _numpy(z).astype(np.complex128), _numpy(labels)
+        z,labels = _checked(z, labels, None)[:2]
         self.classes,k = np.unique(labels, return_inverse=True)
         self.prior = np.bincount(k)/len(k)
         v,ok = self._points(z)
@@ -1010,7 +1028,7 @@ class AngleClassifier:
         p = np.divide(votes, s, out=np.full(votes.shape, 1/votes.shape[1]), where=s>0)
         return np.log((p+1e-6)/(1+1e-6*p.shape[1]))+l
 
-# %% ../nbs/05_angle.ipynb #c8c129f5
+# %% ../nbs/05_angle.ipynb #45a41853
 def _kappa(R):
     "Maximum-likelihood concentration of mean resultant lengths R: the root of I₁(κ)/I₀(κ)=R, at most 10⁴"
     from scipy.special import i0e, i1e
@@ -1022,10 +1040,10 @@ def _kappa(R):
         lo,hi = np.where(low, mid, lo), np.where(low, hi, mid)
     return (lo+hi)/2
 
-# %% ../nbs/05_angle.ipynb #8f0eaceb
+# %% ../nbs/05_angle.ipynb #898f7eba
 SUBJECTS = dict(astronaut=(.43,.24), chelsea=(.49,.47), coffee=(.47,.38), motorcycle=(.54,.56), rocket=(.50,.62), china=(.33,.47), flower=(.48,.52))
 
-# %% ../nbs/05_angle.ipynb #dedf7aa5
+# %% ../nbs/05_angle.ipynb #8ec0a852
 class _Crops:
     "Squares of photographs, the subject at r=½ and an angle"
     def __init__(self, photos, scene, theta, side): self.photos,self.scene,self.theta,self.side = photos,scene,theta,side
@@ -1037,7 +1055,7 @@ class _Crops:
         left,top = fx*W-s/2-s/4*math.cos(self.theta[i]), fy*H-s/2+s/4*math.sin(self.theta[i])
         return shift_view(img, round(left), round(top)).crop((0, 0, s, s))
 
-# %% ../nbs/05_angle.ipynb #27c1e95a
+# %% ../nbs/05_angle.ipynb #ae4259a9
 def planted(
     n_directions:int=8, # directions, 2π/n apart, the first along +x
     n:int=1,            # crops of each scene and direction, with sides from .8 to 1 (the first 1) of twice the subject's distance from the photograph's edge
@@ -1055,7 +1073,7 @@ def planted(
     data.theta = th
     return data
 
-# %% ../nbs/05_angle.ipynb #f539f596
+# %% ../nbs/05_angle.ipynb #1eac6e6a
 def plot_directions(
     bias,     # a ClassBias
     ax=None,  # matplotlib axes; new ones if None
@@ -1073,7 +1091,7 @@ def plot_directions(
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y', title=f'class directions, symmetry: {bias.symmetry}')
     return ax
 
-# %% ../nbs/05_angle.ipynb #b09c5390
+# %% ../nbs/05_angle.ipynb #261d9e0a
 def plot_resultants(
     bias,     # a ClassBias
     ax=None,  # matplotlib axes; new ones if None
@@ -1090,7 +1108,7 @@ def plot_resultants(
     ax.set(xscale='log', xlabel='groups in the class', ylabel='mean resultant length R̄', ylim=(0,1)); ax.legend(fontsize=7, loc='upper right')
     return ax
 
-# %% ../nbs/05_angle.ipynb #f4c05c73
+# %% ../nbs/05_angle.ipynb #3f48da29
 def plot_class_maps(
     means,        # (K,H,W) class mean densities, in the order of `bias.classes`
     bias,         # a ClassBias
@@ -1119,7 +1137,7 @@ def plot_class_maps(
     ax.set(xlim=(-1.5,1.5), ylim=(-1.5,1.5), aspect='equal', xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/05_angle.ipynb #cd766684
+# %% ../nbs/05_angle.ipynb #4910515f
 def plot_planted(
     planted, measured, # (N,) radians
     groups=None,       # (N,) labels, one colour each

@@ -18,7 +18,7 @@ from .core import *
 from .extract import observe
 from .models import bottlenecks
 
-# %% ../nbs/06_memory.ipynb #d6eeef90
+# %% ../nbs/06_memory.ipynb #5e317096
 MODES = ('pool','flat','site','any')
 
 def _sites(x, mode, index=None):
@@ -28,24 +28,28 @@ def _sites(x, mode, index=None):
     if x.ndim==2 and mode in ('site','any'): raise ValueError(f'mode {mode!r} compares sites and takes maps (N,C,H,W); got vectors of shape {tuple(x.shape)}. Modes pool and flat take vectors')
     if x.dtype not in (torch.float32,torch.float64): x = x.float()
     if x.device.type=='mps': x = x.cpu()     # has no float64
-    bad = (~x.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+    bad = [] if x.sum().isfinite() else (~x.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         names = [int(index[i]) for i in bad[:10]] if index is not None else bad[:10]
         raise ValueError(f'NaN or infinite values in picture{"s" if len(bad)>1 else ""} {", ".join(map(str, names))}; they have no direction. Leave them out, or look at the weights')
     if x.ndim==2: return x[:,None], None
-    if mode=='pool': return x.mean((2,3))[:,None], None
     if max(x.shape[2:])>7: x = F.adaptive_avg_pool2d(x, [min(7, o) for o in x.shape[2:]])
+    if mode=='pool': return x.mean((2,3))[:,None], None
     return (x.flatten(1)[:,None], None) if mode=='flat' else (x.flatten(2).mT, tuple(x.shape[2:]))
 
-# %% ../nbs/06_memory.ipynb #2d2e012c
-def _unit(x):
-    "Vectors (N,S,C) scaled to length 1 at each site, as (S,N,C) float32; zeros stay zeros"
+# %% ../nbs/06_memory.ipynb #d232849c
+def _unit(x, fast=False):
+    "Vectors (N,S,C) scaled to length 1 at each site, as (S,N,C) float32; zeros stay zeros. `fast` divides in float32, which scales a query's similarities by a rounding, all alike"
     with torch.inference_mode(False), torch.no_grad():
         out = torch.empty(x.shape[1], x.shape[0], x.shape[2], device=x.device)
         step = max(1, 2**21//(x.shape[1]*x.shape[2]))
         for i in range(0, len(x), step):
-            v = x[i:i+step].transpose(0, 1).double()
-            out[:,i:i+step] = v/torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=1e-300)
+            v,o = x[i:i+step].transpose(0, 1),out[:,i:i+step]
+            if fast and x.dtype==torch.float32:
+                n = torch.linalg.vector_norm(o.copy_(v), dim=-1, keepdim=True)
+                if ((n==0)|(n>1e-15)&(n<1e18)).all(): o.div_(n.clamp(min=1e-15)); continue
+            v = v.double()
+            o.copy_(v/torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=1e-300))
     return out
 
 # %% ../nbs/06_memory.ipynb #ae902179
@@ -116,7 +120,7 @@ def _whole(q, X, k, own=None, of=None):
         res.append(best)
     return tuple(torch.cat(o) for o in zip(*res))
 
-# %% ../nbs/06_memory.ipynb #f3e426b9
+# %% ../nbs/06_memory.ipynb #4c5bf3da
 def _again(q, X, r):
     "Similarities (Q,n) in float64 of queries (Q,D) to their candidates r (Q,n); -inf at row -1"
     if not len(q): return q.new_empty(r.shape, dtype=torch.float64)
@@ -124,11 +128,11 @@ def _again(q, X, r):
     return torch.cat(s).masked_fill(r<0, -math.inf)
 
 def _search(q, X, k, own=None, of=None, fine=True):
-    "The k nearest rows of each query: similarities (Q,k) float64, descending, and rows (Q,k); equal ones by row. Not `fine`: similarities are float32's where the order is beyond doubt"
-    n,tol = min(k+4, len(X)), 2**-24*max(8, math.sqrt(X.shape[1]))
+    "The k nearest rows of each query: similarities (Q,k) float64, descending, and rows (Q,k); equal ones by row. Not `fine`: the same set of rows, but in float32's order where all of them vote anyway"
+    n,tol = min(k+4, len(X)), 2**-24*max(8, math.sqrt(X.shape[1])/2)
     with _highest(): s,r = _nearest(q, X, n, own, of)
     s = s.double()
-    near = slice(None) if fine else ((s[:,:-1]-s[:,1:])<tol).any(1).nonzero().flatten()
+    near = slice(None) if fine else ((s[:,k-1:-1]-s[:,k:])[:,:1]<tol).any(1).nonzero().flatten()
     s[near],r[near] = _ranked(_again(q[near], X, r[near]), r[near].clamp(min=0), n)
     s,r,last = s[:,:k].contiguous(),r[:,:k].contiguous(), s[:,-1]
     full = (s[:,-1]-last<tol).nonzero().flatten() if n<len(X) else ()
@@ -201,8 +205,8 @@ class _Rows:
         if not len(self): raise ValueError('this memory is empty; add(vectors, labels) first, or fill(model, data)')
         return self._cut(self._b, k, 0, self._n)
 
-# %% ../nbs/06_memory.ipynb #03888dca
-_SAME = 1e-5  # unit vectors closer than this are one picture, computed twice
+# %% ../nbs/06_memory.ipynb #08580c6c
+_SAME = {torch.float16:2e-3, torch.bfloat16:1e-2}  # unit vectors closer than this, else 1e-5, are one picture, computed twice
 
 def _project(rows):
     "Four random projections (M,4) of the pictures in rows (S,M,C)"
@@ -210,9 +214,9 @@ def _project(rows):
     w = torch.randn(S, C, 4, generator=generator(0, 'own')).to(rows.device)
     with _highest(): return sum(r@o for r,o in zip(rows, w/w.norm(dim=(0,1)))).double()
 
-def _itself(q, rows, p, ids=None, qids=None):
+def _itself(q, rows, p, ids=None, qids=None, same=1e-5):
     "For each query (S,Q,C) the picture among rows (S,M,C) that equals it, -1 where there is none; of several that with its id, or the first"
-    z,t = _project(q), 1.5*_SAME*math.sqrt(len(q))
+    z,t = _project(q), 1.5*same*math.sqrt(len(q))
     order = p[:,0].argsort()
     a = p[order,0].contiguous()
     lo,hi = torch.searchsorted(a, z[:,0]-t), torch.searchsorted(a, z[:,0]+t)
@@ -225,7 +229,7 @@ def _itself(q, rows, p, ids=None, qids=None):
         ok = ((p[ri]-z[qi]).abs()<=t).all(1)
         qi,ri = qi[ok],ri[ok]
         pairs = list(zip(qi.split(64), ri.split(64)))
-        ok = torch.cat([(q[:,a]-rows[:,b]).square().sum((0,2)).sqrt()<=_SAME*math.sqrt(len(q)) for a,b in pairs]) if len(qi) else qi.bool()
+        ok = torch.cat([(q[:,a]-rows[:,b]).square().sum((0,2)).sqrt()<=same*math.sqrt(len(q)) for a,b in pairs]) if len(qi) else qi.bool()
         qi,ri = qi[ok],ri[ok]
         other = torch.ones_like(qi) if qids is None else (ids[ri]!=qids[qi]).long()
         best = torch.full_like(res, 2**62).scatter_reduce_(0, qi, other*2**40+ri, 'amin')
@@ -245,7 +249,7 @@ class Accuracy(float):
     def __repr__(self): return f'{float(self):.3f} [{self.lo:.3f}, {self.hi:.3f}]'
     __str__ = __repr__
 
-# %% ../nbs/06_memory.ipynb #bd781e6b
+# %% ../nbs/06_memory.ipynb #b6537abc
 class Evaluation:
     "What a classifier said of pictures whose classes are known"
     def __init__(self,
@@ -258,8 +262,12 @@ class Evaluation:
     ):
         self.labels,self.predictions = (np.asarray(o) for o in (labels, predictions))
         self.votes,self.groups,self.left_out,self.map = votes,groups,left_out,map
-        self.correct = self.labels==self.predictions
-        self.accuracy = Accuracy(bootstrap(self.correct.astype(float), groups))
+        self.correct,self._accuracy = self.labels==self.predictions, None
+    @property
+    def accuracy(self):
+        "Share of the pictures that are right, with its interval"
+        if self._accuracy is None: self._accuracy = Accuracy(bootstrap(self.correct.astype(float), self.groups))
+        return self._accuracy
     def __repr__(self):
         a,K = self.accuracy,len(np.unique(self.labels))
         of = f', {a.n} groups' if self.groups is not None else ''
@@ -290,7 +298,7 @@ def _accuracy_map(labels, pred, grid, K, left_out):
     by = torch.zeros(K, *grid, dtype=torch.float64).index_add_(0, y, ok.double())/n[:,None,None]
     return AccuracyMap(ok.double().mean(0), by, len(y), ok, y, left_out)
 
-# %% ../nbs/06_memory.ipynb #f1770279
+# %% ../nbs/06_memory.ipynb #937d7b45
 class Memory(_Rows):
     "Cosine k-nearest neighbours with votes exp(s/T): labelled vectors, and nothing trained"
     def __init__(self,
@@ -315,6 +323,7 @@ class Memory(_Rows):
         self.mode,self.k,self.T,self.size,self.keep,self.index,self.seed,self.device = mode,int(k),float(T),size,keep,index,seed,device
         self.classes,self.layer = None if classes is None else [str(c) for c in classes], getattr(layer, 'key', layer)
         self.grid,self.D,self.K,self.provenance = None,None,len(self.classes or ()),{}
+        self.same = 1e-5
         self._reset()
 
     @property
@@ -362,6 +371,7 @@ class Memory(_Rows):
         "Remember pictures"
         with torch.inference_mode(False), torch.no_grad():
             x,grid = _sites(vectors, self.mode, ids)
+            self.same = max(self.same, _SAME.get(getattr(vectors, 'dtype', None), 0))
             y = self._numbers(labels, len(x))
             ids = torch.arange(self.seen, self.seen+len(x)) if ids is None else torch.as_tensor(ids).long()
             if ids.shape!=y.shape: raise ValueError(f'{len(x)} vectors need {len(x)} ids; got shape {tuple(ids.shape)}')
@@ -409,15 +419,16 @@ class Memory(_Rows):
         "Unit vectors (S,Q,C) of what is asked about"
         x,grid = _sites(vectors, self.mode, index)
         self._get('labels'); self._fits(x, grid)
-        return _unit(x.to(self._b['rows'].device))
+        self.same = max(self.same, _SAME.get(getattr(vectors, 'dtype', None), 0))
+        return _unit(x.to(self._b['rows'].device), fast=self.mode=='site')
 
     def _own(self, q, ids=None):
         "For each query the stored picture that it is, or -1"
         rows = self._get('rows')
         if 'own' not in self._cache: self._cache['own'] = _project(rows)
-        return _itself(q, rows, self._cache['own'], self._get('ids'), None if ids is None else torch.as_tensor(ids).to(q.device))
+        return _itself(q, rows, self._cache['own'], self._get('ids'), None if ids is None else torch.as_tensor(ids).to(q.device), self.same)
 
-    def _find(self, q, k, own, of):
+    def _find(self, q, k, own, of, fine=True):
         "Neighbours (Q,k) in each set of rows; `own` (Q,) are left out, stored pictures or, where `of` (M,) is given, groups of them"
         rows = self._get('rows')
         if self.mode=='any':
@@ -427,7 +438,7 @@ class Memory(_Rows):
         for a,X in zip(q, rows):
             n = min(k, len(X))
             if self.index and of is None: s,r = self._approximate(a, X, min(n+(own is not None), len(X)))
-            else: s,r = _search(a, X, n if own is None or of is not None else min(n+1, len(X)), own if of is not None else None, of, fine=self.mode!='site')
+            else: s,r = _search(a, X, n if own is None or of is not None else min(n+1, len(X)), own if of is not None else None, of, fine)
             if own is not None and of is None:
                 me = r==own[:,None]
                 s,r = s.masked_fill(me, -math.inf), r.masked_fill(me, -1)
@@ -468,13 +479,14 @@ class Memory(_Rows):
         if own is None and leave_one_out: own = self._own(q, ids)
         left = int((own>=0).sum()) if own is not None and of is None else 0
         if own is not None and of is None and not left: own = None
-        lab,Q,total,pred = self._get('labels'), q.shape[1], 0, []
+        lab,Q,total,pred,dead = self._get('labels'), q.shape[1], 0, [], torch.linalg.vector_norm(q, dim=2)==0
         if not (len(self)>1 or left==0): raise ValueError('the memory holds nothing but the query itself; add more pictures')
-        for s,r in self._find(q, self.k, own, of):
+        for i,(s,r) in enumerate(self._find(q, self.k, own, of, fine=self.mode!='site')):
+            s = s.masked_fill((dead.T.reshape(-1) if self.mode=='any' else dead[i])[:,None], -math.inf)      # no direction, no vote
             if self.mode=='any': s,r = s.reshape(Q, -1), r.reshape(Q, -1)//len(q)
             v = torch.zeros(Q, self.K, dtype=torch.float64, device=q.device).scatter_add_(1, lab[r.clamp(min=0)], (s/self.T).exp())
             total = total+v
-            pred.append(v.argmax(1))
+            pred.append(v.argmax(1).masked_fill(dead[min(i, len(dead)-1)], -1))
         return total.cpu(), torch.stack(pred, 1).cpu() if self.mode=='site' else None, left
 
     def votes(self,
@@ -630,15 +642,15 @@ class _Judge:
         self.flush()
         return self.m._evaluation(torch.cat(self.labels), self.parts, groups)
 
-# %% ../nbs/06_memory.ipynb #3fd52418
+# %% ../nbs/06_memory.ipynb #fb8367bd
 _FORMAT,_VERSION = 'u1nb.memory','1'
 
 def _read(path):
     "Settings and tensors of a saved memory, all checked"
     from safetensors import SafetensorError,safe_open
     if not path.is_file(): raise FileNotFoundError(f'no memory at {path}')
-    with path.open('rb') as f: head = f.read(4)
-    if head[:2] in (b'PK',b'\x80\x02',b'\x80\x04',b'\x80\x05'): raise ValueError(f'{path.name} is a pickle (torch.save or pickle.dump), which can run any code when read and is refused; Memory.save writes safetensors')
+    with path.open('rb') as f: head = f.read(8)
+    if head[4:]!=bytes(4) and (head[:4]==b'PK\x03\x04' or head[:1]==b'\x80' and head[1:2] in bytes(range(2, 6))): raise ValueError(f'{path.name} is a pickle (torch.save or pickle.dump), which can run any code when read and is refused; Memory.save writes safetensors')
     try:
         with safe_open(path, 'pt') as f: m,t = f.metadata() or {}, {k:f.get_tensor(k) for k in f.keys()}
     except (SafetensorError,OSError) as e: raise ValueError(f'{path.name} cannot be read: it was cut off, or is no safetensors file ({e}). Save the memory again') from e
@@ -667,7 +679,7 @@ def plot_accuracy_map(
     ax.set(xlabel='x', ylabel='y', aspect='equal')
     return ax
 
-# %% ../nbs/06_memory.ipynb #d2b46887
+# %% ../nbs/06_memory.ipynb #01518f92
 def plot_neighbours(
     memory:Memory,
     vector,         # (D,) or (C,H,W): what is asked about
@@ -681,13 +693,15 @@ def plot_neighbours(
     if axs is None: _,axs = plt.subplots(1, n+(picture is not None), figsize=(1.5*(n+1), 1.9), layout='constrained')
     rows,axs = memory.deciders(torch.as_tensor(vector)[None])[:n],np.ravel(axs)
     name = lambda c: memory.classes[c] if memory.classes else f'class {c}'
-    if picture is not None: axs[0].imshow(picture); axs[0].set_title('asked: ' + name(int(memory.predict(torch.as_tensor(vector)[None]))), fontsize=8)
+    if picture is not None: axs[0].imshow(picture); axs[0].set_title('asked\nanswer: ' + name(int(memory.predict(torch.as_tensor(vector)[None]))), fontsize=8)
     for ax,(r,share,s) in zip(axs[picture is not None:], rows):
-        ax.imshow(data[int(memory.ids[r])][0]); ax.set_title(f'{name(int(memory.labels[r]))}\n{share:.0%} of the vote' + (f', s={s:.2f}' if memory.grid is None else ''), fontsize=8)
+        (img,y),c = data[int(memory.ids[r])],int(memory.labels[r])
+        if int(y)!=c: raise ValueError(f'picture {int(memory.ids[r])} of these data is of class {int(y)}, and the memory has {c} there; give the data that was remembered, in its order')
+        ax.imshow(img); ax.set_title(f'{name(c)}\n{share:.0%} of the vote' + (f', s={s:.2f}' if memory.grid is None else ''), fontsize=8)
     for ax in axs: ax.axis('off')
     return axs
 
-# %% ../nbs/06_memory.ipynb #612179df
+# %% ../nbs/06_memory.ipynb #bdb89504
 def pixels(
     data,          # items (PIL picture, class)
     size:int=32,   # side to which the pictures are reduced
@@ -698,7 +712,7 @@ def pixels(
     x = torch.stack(xs)
     return x-x.mean(1, keepdim=True), torch.tensor(ys)
 
-# %% ../nbs/06_memory.ipynb #016c4950
+# %% ../nbs/06_memory.ipynb #490897b4
 def linear_probe(
     vectors, labels,     # (N,D), or maps (N,C,H,W) that are averaged over sites, and their (N,) classes
     test, test_labels,   # the same of the test pictures
@@ -707,7 +721,6 @@ def linear_probe(
 )->Evaluation:           # with `.C`, the inverse penalty chosen
     "Logistic regression on unit vectors, standardised: the ceiling of what is linear in them"
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     x,q = (_unit(_sites(o, 'pool')[0])[0].cpu().numpy() for o in (vectors, test))
     y,t = (torch.as_tensor(o).cpu().numpy() for o in (labels, test_labels))
@@ -716,14 +729,19 @@ def linear_probe(
     rank = np.empty(len(y), int)
     for c in np.unique(y): rank[order[y[order]==c]] = np.arange((y==c).sum())
     held = rank%5==4                                                      # a fifth of each class that has five
-    def fit(C, i): return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=500)).fit(x[i], y[i])
-    Cs = (1e-4,1e-3,1e-2,1e-1,1.)
-    C = max(Cs, key=lambda C: fit(C, ~held).score(x[held], y[held])) if held.any() else 1e-2
-    res = Evaluation(t, fit(C, slice(None)).predict(q), groups=groups)
+    def path(i):
+        "Scaler and fits by penalty, the strongest first, each begun where the last one ended"
+        scale = StandardScaler().fit(x[i])
+        clf,z = LogisticRegression(max_iter=300, warm_start=True),scale.transform(x[i])
+        for C in (1e-4,1e-3,1e-2,1e-1): yield C,scale,clf.set_params(C=C).fit(z, y[i])
+    score = {C:clf.score(scale.transform(x[held]), y[held]) for C,scale,clf in path(~held)} if held.any() else {1e-2:1}
+    C = max(score, key=score.get)
+    scale,clf = next((o,clf) for c,o,clf in path(slice(None)) if c==C)
+    res = Evaluation(t, clf.predict(scale.transform(q)), groups=groups)
     res.C = C
     return res
 
-# %% ../nbs/06_memory.ipynb #2ed49275
+# %% ../nbs/06_memory.ipynb #a667bd7d
 def imagenet_index(
     classes,        # (K,) WordNet ids (n01440764) or names
 )->np.ndarray:      # (K,) number of the ImageNet-1k class, -1 where there is none or the name is of several
@@ -738,7 +756,7 @@ def imagenet_index(
     known = {**{n:next(iter(i)) for n,i in also.items() if len(i)==1}, **known, **{n:i for i,n in enumerate(info.label_names())}}
     return np.array([known.get(plain(c), -1) for c in classes])
 
-# %% ../nbs/06_memory.ipynb #faecf0cf
+# %% ../nbs/06_memory.ipynb #05c29e33
 def own_head(
     model:nn.Module,  # a classifier
     data,             # pictures with labels
@@ -762,7 +780,7 @@ def own_head(
     res.unrestricted = Accuracy(bootstrap((index.numpy()[y]==top)[ok].astype(float), g))
     return res
 
-# %% ../nbs/06_memory.ipynb #8544561b
+# %% ../nbs/06_memory.ipynb #b69fce58
 class _Flat(nn.Module):
     "A classifier whose scores (B,K) are the 1×1 map (B,K,1,1) of its layer `map`"
     def __init__(self, model): super().__init__(); self.model,self.map = model,nn.Unflatten(1, (-1,1,1))
