@@ -679,7 +679,7 @@ def _planted_rows(study, add):
     pics,o = _planted(study, InputEnergy(*normalisation(study.transform), (l.height,l.width)), ['luminance','gradient'], 'planted input')
     for n in o.z: one(pics, o.z[n], f'the picture’s own {n}', layer='input')
 
-# %% ../nbs/09_claims.ipynb #ffbe5eab
+# %% ../nbs/09_claims.ipynb #466f54eb
 def c5(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -691,10 +691,11 @@ def c5(
     add = lambda *a, **k: res.add('C5', *a, **{**study.common, 'data':study.labelled_name, 'split':getattr(study.test, 'split', None), 'layer':t, 'groups':study.groups_of(study.test), **k})
     cl,now = _Clauses(add),study.look(study.test, 'test', net=study.model)
     def rows(z, v, y, g, planes, **k):
-        "Rows of one network's agreement, over classes with two groups or more, and the first error there was"
+        "Rows of one network's agreement, over classes with four groups or more (two in the half that is tested), and the first error there was"
         ok = ~np.isnan(theta(z))
         pairs = np.unique(np.column_stack([y[ok], np.unique(g[ok], return_inverse=True)[1]]), axis=0)[:,0] if ok.any() else np.array([])
-        keep = ok&np.isin(y, [c for c in np.unique(pairs) if (pairs==c).sum()>=2])
+        keep = ok&np.isin(y, [c for c in np.unique(pairs) if (pairs==c).sum()>=4])
+        if not keep.any(): add('|circular correlation|', why='no class has four groups of pictures with an angle, two for each half; give more pictures a class', **k); return [],'fewer than four groups in every class'
         out,why = [],None
         for kinds in (('harmonic','pca','class'), ('harmonic','pca')):          # two discriminants need three classes
             try: out = agreement(z[keep], v[keep], y[keep], g[keep], kinds, n_planes=planes, n_perm=n_perm, seed=study.seed).to_dict('records'); break
