@@ -679,7 +679,7 @@ def plot_accuracy_map(
     ax.set(xlabel='x', ylabel='y', aspect='equal')
     return ax
 
-# %% ../nbs/06_memory.ipynb #01518f92
+# %% ../nbs/06_memory.ipynb #5cba1474
 def plot_neighbours(
     memory:Memory,
     vector,         # (D,) or (C,H,W): what is asked about
@@ -690,13 +690,14 @@ def plot_neighbours(
 ):                  # axs
     "The query and the stored pictures that weighed most in its vote, with their share of it"
     import matplotlib.pyplot as plt
+    rows = [(data[int(memory.ids[r])], int(memory.ids[r]), int(memory.labels[r]), share, s) for r,share,s in memory.deciders(torch.as_tensor(vector)[None])[:n]]
+    for (_,y),i,c,*_ in rows:
+        if int(y)!=c: raise ValueError(f'picture {i} of these data is of class {int(y)}, and the memory has {c} there; give the data that was remembered, in its order')
     if axs is None: _,axs = plt.subplots(1, n+(picture is not None), figsize=(1.5*(n+1), 1.9), layout='constrained')
-    rows,axs = memory.deciders(torch.as_tensor(vector)[None])[:n],np.ravel(axs)
+    axs = np.ravel(axs)
     name = lambda c: memory.classes[c] if memory.classes else f'class {c}'
     if picture is not None: axs[0].imshow(picture); axs[0].set_title('asked\nanswer: ' + name(int(memory.predict(torch.as_tensor(vector)[None]))), fontsize=8)
-    for ax,(r,share,s) in zip(axs[picture is not None:], rows):
-        (img,y),c = data[int(memory.ids[r])],int(memory.labels[r])
-        if int(y)!=c: raise ValueError(f'picture {int(memory.ids[r])} of these data is of class {int(y)}, and the memory has {c} there; give the data that was remembered, in its order')
+    for ax,((img,_),_,c,share,s) in zip(axs[picture is not None:], rows):
         ax.imshow(img); ax.set_title(f'{name(c)}\n{share:.0%} of the vote' + (f', s={s:.2f}' if memory.grid is None else ''), fontsize=8)
     for ax in axs: ax.axis('off')
     return axs
