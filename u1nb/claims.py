@@ -728,7 +728,7 @@ def c5(
     cl.verdict(plane=best)
     return res
 
-# %% ../nbs/09_claims.ipynb #c4a552ea
+# %% ../nbs/09_claims.ipynb #35983a2a
 def c6(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -747,6 +747,7 @@ def c6(
     _accuracy(add, raw, layer='input', mode='pixels', control='raw pixels')
     cl.interval(1, 'accuracy − raw pixels', paired(m, raw), .1, 'ten points over raw pixels', control='raw pixels')
     _random_rows(study, cl, ask, seen, now)
+    _random_rows(study, cl, ask, seen, now, 'bare', 1000)
     cl.interval(2, 'accuracy', m.accuracy.interval, 5/K, f'5/K = {5/K:.3g}', control='chance', K=K, **({'why':f'five times chance is beyond any accuracy with {K} classes'} if K<=5 else {}))
     probe = linear_probe(seen.pooled[t], ys, now.pooled[t], y, g, study.seed)
     _accuracy(add, probe, mode='linear probe', control='linear probe: trained, the ceiling', C=probe.C)
@@ -758,25 +759,28 @@ def c6(
     cl.verdict(K=K)
     return res
 
-# %% ../nbs/09_claims.ipynb #e2d69e7f
+# %% ../nbs/09_claims.ipynb #5064bd4a
 def _accuracy(add, e, **k): add('accuracy', e.accuracy.interval, left_out=e.left_out, **k)
 
-def _random_rows(study, cl, ask, seen, now):
+def _random_rows(study, cl, ask, seen, now, weights='random', n=None):
     "The same memory on random networks, paired picture by picture, over pictures and networks"
     import pandas as pd
-    a,b,t = study.few_store,study.few_test,study.bottleneck
-    ya,yb,g = study.labels(a),study.labels(b),study.ids(study.test)[b.ids]
-    rows = _rows_in(study.store, a)
-    m,ds = ask(seen.pooled[t][rows], now.pooled[t][b.ids], ya, yb, g),[]
+    a,b = (o if not n or len(o)<=n else _subset(o, n, study.seed) for o in (study.few_store, study.few_test))
+    t,tag,at = study.bottleneck,'few' if weights=='random' else weights,_rows_in(study.test, b)
+    ya,yb,g = study.labels(a),study.labels(b),study.ids(study.test)[at]
+    m,ds = ask(seen.pooled[t][_rows_in(study.store, a)], now.pooled[t][at], ya, yb, g),[]
+    k = dict(pictures=len(yb), memory=len(ya))
     for s in range(study.seeds):
-        v,q = (study.look(o, n, weights='random', seed=s, padding='zeros').pooled[t] for o,n in ((a,'few store'), (b,'few test')))
+        v,q = (study.look(o, f'{tag} {w}', weights=weights, seed=s, padding='zeros').pooled[t] for o,w in ((a,'store'), (b,'test')))
         r = ask(v, q, ya, yb, g)
-        _accuracy(cl.add, r, mode='pool', control=f'random network {s}', pictures=len(yb), memory=len(ya))
+        _accuracy(cl.add, r, mode='pool', control=f'{"" if weights=="random" else weights+" "}random network {s}', **k)
         ds.append(pd.DataFrame(dict(group=g, seed=s, d=m.correct.astype(float)-r.correct)))
     d = pd.concat(ds).groupby(['group','seed']).d.mean().reset_index()
-    _accuracy(cl.add, m, mode='pool', control='trained, the pictures that random networks saw', pictures=len(yb), memory=len(ya))
-    v,k = _two_way(d, 'd', study.seed, effective=True),dict(control=f'{study.seeds} random networks, calibrated batch norm', pictures=len(yb), memory=len(ya), replicates=study.seeds)
-    if study.seeds<2: cl.fixed(1, 'accuracy trained − random', 'open', 'ten points over random networks', value=v.value, why='one random network says nothing of how networks differ; give 5 seeds', **k)
+    _accuracy(cl.add, m, mode='pool', control=f'trained, the pictures that {weights} networks saw', **k)
+    v = _two_way(d, 'd', study.seed, effective=True)
+    k |= dict(control=f'{study.seeds} random networks, {"calibrated batch norm" if weights=="random" else "batch norm left alone"}', replicates=study.seeds)
+    if weights!='random': cl.add('accuracy trained − random', v, **k)
+    elif study.seeds<2: cl.fixed(1, 'accuracy trained − random', 'open', 'ten points over random networks', value=v.value, why='one random network says nothing of how networks differ; give 5 seeds', **k)
     else: cl.interval(1, 'accuracy trained − random', v, .1, 'ten points over random networks', **k)
 
 def _rows_in(data, part):
