@@ -544,7 +544,7 @@ class _Clauses:
         self.said[half].append(said); self.add(statistic, rule=rule, clause=said, half=half, **k)
     def verdict(self, **k): self.add('verdict', verdict=_judge(self.said[1], self.said[2]), clauses=dict(first=self.said[1], then=self.said[2]), **k)
 
-# %% ../nbs/09_claims.ipynb #b11b191e
+# %% ../nbs/09_claims.ipynb #b98c3203
 def c4(
     study:Study,
     results:Results|None=None, # rows are added here; new ones if None
@@ -567,14 +567,14 @@ def c4(
     d = b.classes
     add('class directions', n=b.n, significant=b.significant, maps=np.round(study.look(study.test, 'test', net=study.model).class_maps, 4), **{f'class_{k}':d[k].round(4).tolist() if d[k].dtype.kind=='f' else d[k].tolist() for k in ('class','n','groups','R','R_lo','R_hi','theta','p_holm')}, **fact)
     for l in study.layers[:-1]: _bias_row(add, z[l.key], y, g, n_perm, study.seed, layer=l.key, control='an earlier layer')
-    mirror = study.look(turned(few, 'mirrored'), 'mirrored', net=study.model).z[t]
-    m = class_bias(mirror_average(zf, mirror), yf, gf, n_perm, study.seed)
-    k = dict(control='averaged with mirrored pictures', pictures=len(few))
+    mirror = study.look(turned(study.test, 'mirrored'), 'mirrored', net=study.model).z[t]     # of all pictures, since reliability grows with their number
+    m = class_bias(mirror_average(z[t], mirror), y, g, n_perm, study.seed)
+    k = dict(control='averaged with mirrored pictures')
     cl.interval(1, 'split-half reliability', m.reliability['whole'], .5, 'mirror-averaged: reliability > .5', **k)
     add('ω²', m.omega2_interval, p=m.p, symmetry=m.symmetry, p_second=m.p_second, axis=m.axis, **k)
     cl.p(2, 'second canonical root', float(b.roots[1]), b.p_second, 'an angle: p < .01', n=b.n, symmetry=b.symmetry, **fact)
     _angle_controls(study, cl, zf, yf, gf, n_perm)
-    _turn_rows(study, add, zf, mirror)
+    _turn_rows(study, add, z[t], mirror)
     add('a symmetry breaks', n=b.n, control='shuffled labels', **_said(class_bias(z[t], shuffled(y, g, study.seed), g, n_perm, study.seed)))
     shift = shifted(few, study.seed)
     _bias_row(add, study.look(shift, 'test shifted', net=study.model).z[t], yf, gf, n_perm, study.seed, control='shifted pictures', pictures=len(few))
@@ -583,7 +583,7 @@ def c4(
     cl.verdict(symmetry=b.symmetry)
     return res
 
-# %% ../nbs/09_claims.ipynb #c38d4dbf
+# %% ../nbs/09_claims.ipynb #25007049
 def _said(b): return dict(value=b.T, p=min(b.p, b.p_second), symmetry=b.symmetry, axis=b.axis, p_T=b.p, p_second=b.p_second, p_heterogeneity=b.p_heterogeneity)
 
 def _bias_row(add, z, y, g, n_perm, seed, **k):
@@ -616,10 +616,9 @@ def _angle_controls(study, cl, z, y, g, n_perm):
 
 def _turn_rows(study, add, z, mirror, n=400):
     "How far θ is from turning with the picture: a measurement of the network's equivariance"
-    t,few = study.bottleneck,study.few_test
-    some = few if len(few)<=n else _subset(few, n, study.seed)
+    t,some = study.bottleneck,_subset(study.test, min(n, len(study.test)), study.seed)
     turn = study.look(turned(some, 'rotated'), 'rotated', net=study.model).z[t]
-    for how,a,b in (('mirrored',z,mirror), ('rotated',z if some is few else z[some.ids],turn)):
+    for how,a,b in (('mirrored',z,mirror), ('rotated',z[some.ids],turn)):
         try: e = equivariance_error(a, b, how)
         except ValueError as err: add(f'equivariance error, {how}', why=str(err)); continue
         add(f'equivariance error, {how}', value=e['median_degrees'], p90=e['p90_degrees'], unit='degrees, median', n=e['n'], pictures=len(a), control=f'{how} pictures')
