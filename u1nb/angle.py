@@ -1091,7 +1091,7 @@ def plot_directions(
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y', title=f'class directions, symmetry: {bias.symmetry}')
     return ax
 
-# %% ../nbs/05_angle.ipynb #261d9e0a
+# %% ../nbs/05_angle.ipynb #2538f250
 def plot_resultants(
     bias,     # a ClassBias
     ax=None,  # matplotlib axes; new ones if None
@@ -1105,7 +1105,7 @@ def plot_resultants(
     ax.errorbar(d.groups, d.R, [d.R-d.R_lo, d.R_hi-d.R], fmt='none', ecolor='.6', lw=.8)
     c = ax.scatter(d.groups, d.R, c=np.degrees(d.theta), cmap='twilight_shifted', vmin=-180, vmax=180, s=22, zorder=3, edgecolors='k', linewidths=.4)
     ax.figure.colorbar(c, ax=ax, label='θ (degrees)', ticks=[-180,-90,0,90,180])
-    ax.set(xscale='log', xlabel='groups in the class', ylabel='mean resultant length R̄', ylim=(0,1)); ax.legend(fontsize=7, loc='upper right')
+    ax.set(xscale='log', xlabel='groups in the class', ylabel='mean resultant length R̄', ylim=(0,1)); ax.xaxis.set_minor_formatter(plt.NullFormatter()); ax.legend(fontsize=7, loc='upper right')
     return ax
 
 # %% ../nbs/05_angle.ipynb #3f48da29
