@@ -44,7 +44,7 @@ def test_stored_accuracy_again():
     from u1nb.claims import Looks, halves
     from u1nb.extract import observe
     from u1nb.memory import Memory
-    rows = Results.load(ROOT/'nbs/results/22_pretrained_memory/mobilenet_v2-photos.jsonl')
+    rows = Results.load(ROOT/'nbs/results/22_pretrained_memory/mobilenet_v2-digits.jsonl')
     old, = [r for r in rows if r['statistic']=='accuracy' and r['control']=='trained']
     net,tfm = pretrained('mobilenet_v2')
     store,test = halves(images('digits', n=old['memory']+old['pictures'], seed=old['seed']), old['seed'])

@@ -984,7 +984,7 @@ def network(
     net,transform = pretrained(name, weights=ckpt or 'auto')
     return net,transform,(lambda s: random_twin(net, s)) if ckpt else (lambda s: pretrained(name, weights=None, seed=s)[0])
 
-# %% ../nbs/09_claims.ipynb #4d30da37
+# %% ../nbs/09_claims.ipynb #135db6ab
 def _spare(data, pics, n=96):
     "Pictures for batch-norm statistics: another split of the data, or the ones that packages ship beside the photographs"
     if data not in ('photos','digits'):
@@ -994,7 +994,7 @@ def _spare(data, pics, n=96):
         except (ValueError, OSError): pass
     return images('photos' if data=='spare' else 'spare', n=n)
 
-def _labelled(data, pics, memory, seed, n=400):
+def _labelled(data, pics, memory, seed, n=300):
     "Pictures for the memory and to test on, and what they are called: the data's own splits, or halves; digits where the data are the few photographs"
     if data=='photos': return *halves(images('digits', n=n, seed=seed), seed),'digits'
     try:
