@@ -54,7 +54,7 @@ def enlarge(
     except Exception: same = False       # a transform that cannot be grown is resampled
     return t if same else resampled
 
-# %% ../nbs/09_claims.ipynb #251be5c3
+# %% ../nbs/09_claims.ipynb #6bf0f359
 class Study:
     "Passes of one data set through one network under any condition, each made once"
     def __init__(self,
@@ -84,7 +84,7 @@ class Study:
         else: self.few = {'photographed':_Part(photographed, np.flatnonzero(np.isin(photographed.groups, np.unique(few.groups)))), 'shifted':few}
         self.size = tuple(transform(data[0][0]).shape[1:])
         self.layers = bottlenecks(model, self.size)
-        self.out,self.demo,self._passes,self._nets,self._origin = (Path(out) if out else None),demo,{},{},None
+        self.out,self.demo,self._passes,self._nets,self._stats,self._origin = (Path(out) if out else None),demo,{},{},{},None
         self.groups_name = self.groups_of(data)
         self.store,self.test,self.head,self.labelled_name = memory,data if test is None else test,head,labelled_name or data_name
         self.few_store,self.few_test = (None if o is None else _subset(o, min(controls, len(o)), seed) for o in (_less(self.store, spare), self.test))
@@ -102,7 +102,9 @@ class Study:
             m = with_padding(m, padding, size=size or self.size)
             if weights=='random':
                 if self.spare is None: raise ValueError('random networks need `spare`: pictures for their batch-norm statistics, none of which is measured afterwards')
-                m = calibrate_bn(m, self.spare, self.transform)
+                if (seed, padding, size) not in self._stats: self._stats[seed,padding,size] = {n:b.clone() for n,b in calibrate_bn(m, self.spare, self.transform).named_buffers()}
+                m = copy.deepcopy(m)                                               # calibrated once, kept as statistics
+                for n,b in m.named_buffers(): b.copy_(self._stats[seed,padding,size][n])
             self._nets = {k:m}          # one at a time
         return self._nets[k]
 
