@@ -7,30 +7,13 @@
 Each pair of candidates takes turns; the ratio is of their fastest turns. A row says what is asked of it and whether it holds; the exit status is 1 if one does not.
 Indexes are built before. In `map` both sides begin with the maps (Q,C,7,7): FAISS's 49 searches take out and normalise each site's vectors, by numpy and faiss.normalize_L2.
 """
-import argparse, subprocess, sys, time, warnings
+import argparse, subprocess, sys, warnings
 import numpy as np, torch
 warnings.simplefilter('ignore')
+from extract import ROWS, row, turns
 
 from u1nb.core import generator
 from u1nb.memory import Memory, _unit
-
-ROWS = []
-
-def row(what, value, least=None, most=None, unit='×'):
-    "Print and keep a row of the table"
-    asked = f'≥ {least}{unit}' if least is not None else f'≤ {most}{unit}' if most is not None else ''
-    ok = (least is None or value>=least) and (most is None or value<=most)
-    ROWS.append(ok)
-    print(f'{what:<84} {value:>9.3g}{unit:<4} {asked:<12} {"ok" if ok else "MISSED"}', flush=True)
-
-def turns(*fs, n=4):
-    "Fastest of n turns of each, interleaved, after a warm-up"
-    for f in fs: f()
-    best = [float('inf')]*len(fs)
-    for _ in range(n):
-        for i,f in enumerate(fs):
-            t = time.perf_counter(); f(); best[i] = min(best[i], time.perf_counter()-t)
-    return best
 
 def vectors(n, D, seed=0, K=101):
     "Positive vectors about K centres, as pooled activations are"

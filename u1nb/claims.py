@@ -6,7 +6,7 @@
 __all__ = ['CLAIMS', 'normalisation', 'enlarge', 'Study', 'halves', 'Looks', 'clause', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6',
            'overall', 'figures', 'report', 'network', 'reproduce', 'main', 'probe']
 
-# %% ../nbs/09_claims.ipynb #98695dc9
+# %% ../nbs/09_claims.ipynb #429377d4
 import argparse,base64,copy,hashlib,html,importlib,inspect,io,json,math,os,platform,sys,time
 from pathlib import Path
 import numpy as np, torch
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .core import _table
 from .angle import *
-from .data import Images,images,noise,shifted
+from .data import images,noise,shifted
 from .energy import *
 from .energy import _square_sums
 from .extract import observe
