@@ -738,7 +738,7 @@ def standard_arms(
             replace(u, name='onehot+sample', control='sample'), *([replace(u, name=f'onehot+{c}', control=c) for c in ('directions','simplex')] if plain else []),
             *([replace(u, name='onehot+mse/4', form='mse', weight=weight/4, control='mse/4')] if form=='von_mises' else [])]
 
-# %% ../nbs/08_train.ipynb #cdfeb407
+# %% ../nbs/08_train.ipynb #c8794ff2
 def paired(
     arms,                       # `Arm`s
     seeds,                      # of initialisation, targets, order, augmentation; the same for every arm
@@ -755,6 +755,7 @@ def paired(
     out=None,                   # file of JSON lines; rows that are there are not run again
     runs=None,                  # folder for the checkpoints of runs; none if None
     small:bool=False,           # mark the rows as smaller than what was to be run
+    command_line:str|None=None, # that makes the rows; that of this process if None
     workers:int|None=None, device=None, track:str|None=None, progress:bool=True,
 )->Results:                     # the rows of this series, those that were there included
     "Runs of several arms, paired by seed"
@@ -766,11 +767,11 @@ def paired(
     if per_class: train = few(train, per_class)
     if label_noise: train = noisy(train, label_noise)
     common = dict(model=model, data=task.name, phase=phase, split='valid' if held else 'test', optimizer=optimizer, lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, size=task.size,
-                  precision=precision, ema=ema, per_class=per_class, label_noise=label_noise, n_train=len(train), n_eval=len(test), small=small, demo=task.demo)
+                  precision=precision, ema=ema, per_class=per_class, label_noise=label_noise, n_train=len(train), n_eval=len(test), small=small, demo=task.demo, **(dict(command=command_line) if command_line else {}))
     res,main = Results(out, **common), int(os.environ.get('RANK', 0))==0
     if not main: res.path = None
     there = Results.load(out) if out and Path(out).exists() else []
-    key = lambda r: tuple(r.get(k) for k in (*common,'seed','arm','weight','form','scheme','where','control','label_smoothing') if k not in ('small','n_eval'))
+    key = lambda r: tuple(r.get(k) for k in (*common,'seed','arm','weight','form','scheme','where','control','label_smoothing') if k not in ('small','n_eval','command'))
     done = {key(r):r for r in there}
     mine = []
     for seed,a in tqdm([(s,a) for s in seeds for a in arms], desc=f'{task.name}, {phase}', disable=not (progress and main), delay=2):
