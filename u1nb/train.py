@@ -263,7 +263,7 @@ class _Group(nn.Module):
         for c in (self.conv1,self.conv2): nn.init.dirac_(c.weight[:c.in_channels].data)
     def forward(self, x): return self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.pool(self.conv1(x)))))))
 
-# %% ../nbs/08_train.ipynb #64d337f2
+# %% ../nbs/08_train.ipynb #067367a2
 class FastNet(nn.Module):
     "A whitening convolution and groups of two convolutions; as many groups as leave a map of about 3×3"
     def __init__(self,
@@ -279,17 +279,18 @@ class FastNet(nn.Module):
         self.whiten.weight.requires_grad_(False)
         self.groups = nn.Sequential(*[_Group(a, b) for a,b in zip(w, w[1:])])
         self.pool,self.head = nn.AdaptiveMaxPool2d(1),nn.Linear(w[-1], K, bias=False)
-    def forward(self, x): return self.head(self.pool(self.groups(self.act(self.whiten(x)))).flatten(1))/9
+    def forward(self, x): return self.head(self.pool(self.groups(self.act(self.whiten(x)))).flatten(1))
 
     @torch.no_grad()
     def start(self,
         x:Tensor,  # (B,3,S,S) normalised pictures of the training set
     ):
-        "Set the first convolution to the principal directions of 2×2 patches, each to unit variance, and their negatives"
+        "Set the first convolution to the principal directions of 2×2 patches, each to unit variance, and their negatives; directions without variance (grey pictures have eight) stay as they are"
         p = F.unfold(x[:2000].float(), 2).transpose(1,2).reshape(-1, 12)
         v,e = torch.linalg.eigh(p.double().T@p.double()/len(p))
         w = (e/(v+5e-4*v.max().clamp_min(1e-12)).sqrt()).T.reshape(12,3,2,2).flip(0)
-        self.whiten.weight.copy_(torch.cat([w, -w]).to(self.whiten.weight))
+        live = (v.flip(0)>1e-5*v.max()).repeat(2)
+        self.whiten.weight[live] = torch.cat([w, -w]).to(self.whiten.weight)[live]
         return self
 
 # %% ../nbs/08_train.ipynb #7efb904c
