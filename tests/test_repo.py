@@ -59,10 +59,11 @@ def test_readme_says_what_the_rows_say():
     "The claims table of README.md against the rows, cell by cell"
     from u1nb.claims import overall
     from u1nb.core import Results
-    text,at = (ROOT/'README.md').read_text(encoding='utf-8'),dict(C1=20, C2=20, C3=20, C4=21, C5=21, C6=22)
-    rows = {k:Results.load(d) for k in (20,21,22) for d in (ROOT/'nbs/results').glob(f'{k}_*')}
+    text,at = (ROOT/'README.md').read_text(encoding='utf-8'),dict(C1=20, C2=20, C3=20, C4=21, C5=21, C6=22, C7=23, C8=23)
+    rows = {k:Results.load(d) for k in sorted(set(at.values())) for d in (ROOT/'nbs/results').glob(f'{k}_*')}
     fam = {'mobilenet_v2':'a', 'timm/tf_efficientnet_lite0':'a', 'cifar_resnet20':'b', 'cifar_resnet32':'b'}
     for c in at:
+        if at[c]==23 and not rows.get(23, Results()).where(claim=c): continue          # not asked yet
         o,line = overall(rows[at[c]], c, fam),next(l for l in text.splitlines() if l.startswith(f'| {c} '))
         assert f'**{o["verdict"]}**' in line
         for v,n in o['counts'].items(): assert f'{n} {v}' in line, line

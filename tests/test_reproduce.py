@@ -77,3 +77,17 @@ def test_probe(tmp_path):
     rows = Results.load(tmp_path/'r/rows.jsonl')
     assert {r['claim'] for r in rows if r['statistic']=='verdict'}=={f'C{i}' for i in range(1, 7)}
     assert {r['model'] for r in rows}=={'best'} and (tmp_path/'r/index.html').stat().st_size>50_000
+
+def test_trained_claims_follow_from_their_runs():
+    "C7 and C8 of rows of runs, asked again of those that are stored, say what the stored rows say"
+    from u1nb.claims import TRAINED
+    for f in (ROOT/'nbs/results').glob('23_*/claims.jsonl'):
+        runs = [r for g in sorted(f.parent.glob('runs*.jsonl')) for r in Results.load(g)]
+        for c,ask in TRAINED.items():
+            old = Results.load(f).where(claim=c)
+            if not old: continue
+            said = old.where(statistic='verdict')[0]
+            new = ask(runs, screen=None if said['screened'] else [], arm=said['arm'] if c=='C7' else None)
+            assert new.where(statistic='verdict')[0]['cells']==said['cells'] and new.where(statistic='verdict')[0]['verdict']==said['verdict']
+            key = lambda r: (r['statistic'], r['data'], r['model'], r['optimizer'], r.get('control'))
+            assert {key(r):r.get('value') for r in new}==pytest.approx({key(r):r.get('value') for r in old})

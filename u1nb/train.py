@@ -832,7 +832,7 @@ def _device(net):
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 
-# %% ../nbs/08_train.ipynb #1924c2a9
+# %% ../nbs/08_train.ipynb #5958934e
 _SAME = ('split','n_train','n_eval','epochs','per_class','label_noise')
 
 def _runs(rows, value='value', by=CELL):
@@ -850,7 +850,7 @@ def _pairable(d, by):
     twice = d[d.duplicated(keys, keep=False)]
     if len(twice):
         k = twice.iloc[0][keys]
-        same = twice[(twice[keys].eq(k)|(twice[keys].isna()&k.isna())).all(1)]
+        same = twice[(twice[keys].eq(k)|(twice[keys].isna()&k.isna())).all(axis=1)]
         differ = [c for c in same if c not in ('value','seconds') and same[c].astype(str).nunique()>1]
         raise ValueError(f'{len(same)} rows of one run ({", ".join(f"{a}={b}" for a,b in k.items())})'+(f', which differ in {", ".join(differ)}; select one, or add it to `by`' if differ else '; each arm runs once a seed: delete the copies'))
     for c in (c for c in _SAME if c in d and c not in by):
@@ -907,14 +907,14 @@ def pooled(
     if not vs: raise ValueError('no tasks to pool')
     return _welch(np.mean([o.value for o in vs]), [(o.se/len(vs))**2 for o in vs], [o.n-1 for o in vs], sum(o.n for o in vs))
 
-# %% ../nbs/08_train.ipynb #b50b7a96
+# %% ../nbs/08_train.ipynb #ba15c097
 def over_draws(
     d,           # DataFrame with `difference`, `seed` and `draw`
 )->Interval:     # 95 %; n is the number of draws where each seed has one, else what seeds and draws amount to
     "Mean difference where the draw of the angles is by chance as well, for other draws than these"
     m = d.pivot_table(index='seed', columns='draw', values='difference')
-    a,b = t_interval(m.mean(1)),t_interval(m.mean())
-    if (m.count(1)<=1).all(): return b
+    a,b = t_interval(m.mean(axis=1)),t_interval(m.mean(axis=0))
+    if (m.count(axis=1)<=1).all(): return b
     v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
     return v._replace(n=int(1+df)) if df==df else v
 
@@ -928,7 +928,7 @@ def sign_test(
     up,n = int((v>0).sum()),int((v!=0).sum())
     return float(binomtest(up, n).pvalue) if n else 1. if len(v) else math.nan
 
-# %% ../nbs/08_train.ipynb #716829fb
+# %% ../nbs/08_train.ipynb #392a3ab3
 def summary(
     rows,               # Results, list of rows or DataFrame
     first:str='onehot', # the arm that others are compared with
@@ -951,7 +951,7 @@ def summary(
                 p = differences(g, a, first, value, by).difference.to_numpy()
                 t,b = t_interval(p),bootstrap(p, n_boot=n_boot, seed=seed) if len(p) else t_interval(p)
                 line |= dict(pairs=t.n, difference=t.value, lo=t.lo, hi=t.hi, boot_lo=b.lo, boot_hi=b.hi, sign_p=sign_test(p))
-            out.append(line | dict(diverged=int(r.diverged.fillna(False).astype(bool).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
+            out.append(line | dict(diverged=int(r.diverged.eq(True).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
     return pd.DataFrame(out)
 
 # %% ../nbs/08_train.ipynb #50eb532a
