@@ -458,7 +458,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'u1nb.loss._Asked.forward': ('loss.html#_asked.forward', 'u1nb/loss.py'),
                            'u1nb.loss._cosine': ('loss.html#_cosine', 'u1nb/loss.py'),
                            'u1nb.loss._debye': ('loss.html#_debye', 'u1nb/loss.py'),
-                           'u1nb.loss._debye_series': ('loss.html#_debye_series', 'u1nb/loss.py'),
+                           'u1nb.loss._debye_polynomials': ('loss.html#_debye_polynomials', 'u1nb/loss.py'),
                            'u1nb.loss._given': ('loss.html#_given', 'u1nb/loss.py'),
                            'u1nb.loss._indices': ('loss.html#_indices', 'u1nb/loss.py'),
                            'u1nb.loss._log_partition': ('loss.html#_log_partition', 'u1nb/loss.py'),

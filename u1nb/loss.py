@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['class_angles', 'directions', 'simplex', 'U1Loss', 'OneHotU1Loss', 'nearest_angle', 'U1Head', 'attach_u1', 'detach_u1']
 
-# %% ../nbs/07_loss.ipynb #be3dc617
+# %% ../nbs/07_loss.ipynb #1422f309
 import math
-from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
 
-# %% ../nbs/07_loss.ipynb #802603bd
+# %% ../nbs/07_loss.ipynb #c0cb5c7e
 def class_angles(
     K:int,             # number of classes, at least 1
     scheme='even',     # 'even': a seeded permutation of 2πk/K; 'random': uniform draws (v1 of the paper); or K angles in radians
@@ -29,16 +28,15 @@ def class_angles(
     if scheme=='random': return math.pi*(1-2*torch.rand(K, generator=g, dtype=torch.float64))
     raise ValueError(f"scheme is 'even', 'random' or K angles in radians; got {scheme!r}")
 
-# %% ../nbs/07_loss.ipynb #69e09c22
 def _given(K, angles):
     "K angles as given, wrapped to (-π,π]"
-    a = torch.as_tensor(angles).detach().double()
+    a = torch.as_tensor(angles, dtype=torch.float64).detach()
     if a.shape!=(K,): raise ValueError(f'{K} classes need {K} angles, shape ({K},); got shape {tuple(a.shape)}')
     if not a.isfinite().all(): raise ValueError(f'angles are finite; got {(~a.isfinite()).sum()} that are NaN or infinite')
     w = math.pi-(math.pi-a).remainder(2*math.pi)
     return torch.where((a>-math.pi)&(a<=math.pi), a, w.where(w>-math.pi, math.pi))
 
-# %% ../nbs/07_loss.ipynb #94911dfd
+# %% ../nbs/07_loss.ipynb #ca8765f5
 def directions(
     K:int,        # number of classes, at least 1
     D:int,        # length of a vector, at least 2
@@ -48,7 +46,6 @@ def directions(
     if K<1 or D<2: raise ValueError(f'directions are K≥1 unit vectors of D≥2 dimensions; got K={K}, D={D}')
     return F.normalize(torch.randn(K, D, generator=generator(seed, 'directions'), dtype=torch.float64), dim=1)
 
-# %% ../nbs/07_loss.ipynb #11b5abd8
 def simplex(
     K:int,   # number of classes, at least 2
 )->Tensor:   # (K,K-1) float64 unit vectors, cosine -1/(K-1) between any two
@@ -59,43 +56,32 @@ def simplex(
     helmert = ((i<j).double()-j*(i==j))/(j*(j+1)).sqrt()   # orthonormal columns, each orthogonal to (1,…,1)
     return helmert*math.sqrt(K/(K-1))
 
-# %% ../nbs/07_loss.ipynb #72660f36
-def _unit(angles):
-    "(K,) angles or (K,D) unit vectors as (K,D) float64 unit vectors"
-    a = torch.as_tensor(angles).detach().double()
-    if a.ndim not in (1,2) or not a.numel(): raise ValueError(f'angles are (K,) radians or (K,D) unit vectors; got shape {tuple(a.shape)}')
-    if not a.isfinite().all(): raise ValueError(f'angles or unit vectors are finite; got {(~a.isfinite()).sum()} values that are NaN or infinite')
-    if a.ndim==1: return torch.stack([a.cos(), a.sin()], 1)
-    n = a.norm(dim=1)
-    if (n-1).abs().max()>1e-3: raise ValueError(f'(K,D) targets are unit vectors; got lengths from {n.min():.3g} to {n.max():.3g}. Normalise them, or give (K,) angles in radians')
-    return a
-
-# %% ../nbs/07_loss.ipynb #556f67b9
-@lru_cache
-def _debye_series(nu, terms=6):
-    "Coefficients, highest power first, of Σₖ uₖ(p)/νᵏ (DLMF 10.41.10)"
-    from numpy.polynomial import Polynomial as P
-    u,res = P([1.]),P([1.])
+# %% ../nbs/07_loss.ipynb #a0761b8b
+def _debye_polynomials(terms):
+    "Coefficients by power of u₀…u_terms of Debye's expansion, from their recursion (DLMF 10.41.9)"
+    us = [[1.]]
     for k in range(terms):
-        u = P([0,0,.5,0,-.5])*u.deriv()+(P([1,0,-5])*u).integ()/8
-        res = res+u/nu**(k+1)
-    return tuple(res.coef[::-1].tolist())
+        new = [0.]*(3*k+4)
+        for j,c in enumerate(us[-1]): new[j+1] += c*(j/2+1/(8*j+8)); new[j+3] -= c*(j/2+5/(8*j+24))
+        us.append(new)
+    return us
+_DEBYE = _debye_polynomials(6)
 
 def _debye(s, nu):
     "log ₀F₁(;ν+1;s/4) for large ν, from the uniform expansion of the Bessel function I_ν (DLMF 10.41.3)"
     z = s/nu**2
     q = (1+z).sqrt()
-    c,p,series = _debye_series(nu),1/q,0.
-    for o in c: series = series*p+o
+    c = [sum(u[j]/nu**k for k,u in enumerate(_DEBYE) if j<len(u)) for j in range(len(_DEBYE[-1]))]
+    p,series = 1/q,0.
+    for o in reversed(c): series = series*p+o
     d = z/(1+q)                                   # q-1 without cancellation
     return nu*(d-(d/2).log1p())-.5*q.log()+(series/sum(c)).log()
 
-# %% ../nbs/07_loss.ipynb #73f83d6a
 def _log_partition(s, D, least=12):
     "log of the mean of exp(u·v) over unit vectors v of D dimensions, from s=‖u‖² (B,) float64; smooth in s, 0 at 0"
     if D==2:
-        near = s<.01
-        k = s.masked_fill(near, 1).sqrt()
+        near = s<.01                              # where κ=√s has no second derivative: a series in s
+        k,s = s.masked_fill(near, 1).sqrt(), s.masked_fill(~near, 0)
         return torch.where(near, s*(1/4-s*(1/64-s*(1/576-s*(11/49152)))), torch.special.i0e(k).log()+k)
     mu = D/2-1+max(0, math.ceil(least+1-D/2))     # an order at which the expansion holds, whence the recurrence leads down
     L = _debye(s, mu)
@@ -104,7 +90,17 @@ def _log_partition(s, D, least=12):
         L,r,mu = L+(s*r/(2*mu)).log1p(), 1/(2*mu+s*r), mu-1
     return L
 
-# %% ../nbs/07_loss.ipynb #040dbf36
+# %% ../nbs/07_loss.ipynb #8eddb1be
+def _unit(angles):
+    "(K,) angles or (K,D) unit vectors as (K,D) float64 unit vectors"
+    a = torch.as_tensor(angles, dtype=torch.float64).detach()
+    if a.ndim not in (1,2) or not a.numel(): raise ValueError(f'angles are (K,) radians or (K,D) unit vectors; got shape {tuple(a.shape)}')
+    if not a.isfinite().all(): raise ValueError(f'angles or unit vectors are finite; got {(~a.isfinite()).sum()} values that are NaN or infinite')
+    if a.ndim==1: return torch.stack([a.cos(), a.sin()], 1)
+    n = a.norm(dim=1)
+    if (n-1).abs().max()>1e-3: raise ValueError(f'(K,D) targets are unit vectors; got lengths from {n.min():.3g} to {n.max():.3g}. Normalise them, or give (K,) angles in radians')
+    return a
+
 def _mse(u, t): return (u-t).square().sum(1)
 
 def _cosine(u, t):
@@ -115,7 +111,6 @@ def _von_mises(u, t): return _log_partition(u.square().sum(1), u.shape[1])-(u*t)
 
 _FORMS = dict(mse=_mse, cosine=_cosine, von_mises=_von_mises)
 
-# %% ../nbs/07_loss.ipynb #6a79893c
 def _one_of(what, value, allowed):
     if value not in allowed: raise ValueError(f'{what} is {", ".join(map(repr, allowed))}; got {value!r}')
     return value
@@ -124,13 +119,13 @@ def _reduce(l, how): return l if how=='none' else l.sum() if how=='sum' else l.s
 
 def _indices(i, n, B, what):
     "(B,) integers in [0,n) as int64; the range is looked at on a CPU only, elsewhere `gather` fails on the device"
-    if i.dtype in (torch.bool,) or i.is_floating_point() or i.shape!=(B,): raise ValueError(f'{what} is ({B},) integers, one for each row of u; got {i.dtype} of shape {tuple(i.shape)}')
+    if i.dtype==torch.bool or i.is_floating_point() or i.shape!=(B,): raise ValueError(f'{what} is ({B},) integers, one for each row of u; got {i.dtype} of shape {tuple(i.shape)}')
     if i.device.type=='cpu' and not torch.compiler.is_compiling() and B and (i.min()<0 or i.max()>=n):
         bad = i[(i<0)|(i>=n)]
         raise ValueError(f'{what} {bad[0]} is out of range: there are {n} angles, so it is from 0 to {n-1}. Leave out rows without a label, or give more angles')
     return i.long()
 
-# %% ../nbs/07_loss.ipynb #e4835919
+# %% ../nbs/07_loss.ipynb #05ff2817
 class U1Loss(nn.Module):
     "Distance of a predicted point u from its class's point on the circle (or on the sphere of D dimensions)"
     def __init__(self,
@@ -174,7 +169,7 @@ class U1Loss(nn.Module):
 
     def extra_repr(self): return f'K={self.targets.shape[0]}, D={self.targets.shape[1]}, form={self.form!r}, reduction={self.reduction!r}'
 
-# %% ../nbs/07_loss.ipynb #15f6dec2
+# %% ../nbs/07_loss.ipynb #5bccc964
 class OneHotU1Loss(nn.Module):
     "Cross-entropy of the logits plus `weight` times the U(1) loss of u (C7, C8)"
     def __init__(self,
@@ -194,8 +189,8 @@ class OneHotU1Loss(nn.Module):
 
     def parts(self,
         logits:Tensor,  # (B,K)
-        u=None,         # (B,D); not looked at where the loss is plain one-hot
-        target=None,    # (B,) class indices or (B,K) probabilities
+        u,              # (B,D); None will do where the loss is plain one-hot
+        target:Tensor,  # (B,) class indices or (B,K) probabilities
         index=None,     # (B,) numbers of the pictures, for `per_sample`
         mirrored=None,  # (B,) bool, see `U1Loss`
     )->dict:            # onehot and, unless the loss is plain one-hot, u1, unweighted
@@ -210,21 +205,21 @@ class OneHotU1Loss(nn.Module):
     def _u1(self, K, u, target, index, mirrored):
         "The U(1) part"
         n = len(self.u1.targets)
-        if u is None: raise ValueError("this loss needs u: call the model with u1=True (see `attach_u1`), or use OneHotU1Loss(None)")
+        if u is None: raise ValueError('this loss needs u: call the model with u1=True (see `attach_u1`), or use OneHotU1Loss(None)')
         if self.per_sample:
             if index is None: raise ValueError('an angle per sample needs `index`, the number of each picture in the training set')
             return self.u1(u, _indices(index, n, len(u), 'index'), mirrored)
         if n!=K: raise ValueError(f'logits of {K} classes and angles of {n}; give class_angles({K}, …)')
         return self.u1(u, target, mirrored)
 
-    def forward(self, logits:Tensor, u=None, target=None, index=None, mirrored=None)->Tensor:
+    def forward(self, logits:Tensor, u, target:Tensor, index=None, mirrored=None)->Tensor:
         "one-hot + weight·u1; arguments as in `parts`"
         p = self.parts(logits, u, target, index, mirrored)
         return p['onehot']+self.weight*p['u1'] if 'u1' in p else p['onehot']
 
     def extra_repr(self): return f'weight={self.weight if self.u1 else 0}, label_smoothing={self.label_smoothing}, per_sample={self.per_sample}'
 
-# %% ../nbs/07_loss.ipynb #3ac02bf2
+# %% ../nbs/07_loss.ipynb #601f4004
 def nearest_angle(
     u:Tensor,  # (B,D) predicted points
     angles,    # (K,) radians or (K,D) unit vectors
@@ -234,7 +229,7 @@ def nearest_angle(
     if u.ndim!=2 or u.shape[1]!=t.shape[1]: raise ValueError(f'u is (B,{t.shape[1]}) for these angles; got shape {tuple(u.shape)}')
     return (u.detach().double()@t.T).argmax(1)
 
-# %% ../nbs/07_loss.ipynb #8c17bf7a
+# %% ../nbs/07_loss.ipynb #49045e2e
 class U1Head(nn.Module):
     "u from a map: a linear reading of its mean over the sites, or its order parameter times a learned s>0"
     def __init__(self,
@@ -280,7 +275,6 @@ class U1Head(nn.Module):
         u,self._u,self._seen,self._asked = self._u,None,0,False
         return u
 
-# %% ../nbs/07_loss.ipynb #755923ee
 def _order(a):
     "(B,2) float64: the order parameter of maps (B,C,H,W), 0 where a map is 0 everywhere"
     o = plane(*a.shape[2:], device=a.device)
@@ -289,7 +283,7 @@ def _order(a):
     s = E.sum(1, keepdim=True)
     return E@e/s.masked_fill(s==0, 1)
 
-# %% ../nbs/07_loss.ipynb #49f80c3c
+# %% ../nbs/07_loss.ipynb #2777dcf7
 class _Asked:
     "Mixed into the class of a network that has a U1Head"
     def forward(self, *args, u1=False, **kwargs):
@@ -301,7 +295,6 @@ class _Asked:
         if u is None: raise RuntimeError(f'{type(self).__name__} did not reach the layer that its U1Head reads; attach to another with layer=')
         return out, u
 
-# %% ../nbs/07_loss.ipynb #4dcb7288
 def _reading(model, size, layer):
     "Key, call and channels C of the layer to read"
     from u1nb.extract import activations, find_layer, layer_key, _plan
@@ -312,7 +305,7 @@ def _reading(model, size, layer):
     find_layer(model, key:=layer_key(layer))
     with torch.no_grad(): return _probe(model, *(size or (224,)), lambda x: (key, _plan(model, x, [key])[key][0], activations(model, x, key)[key].shape[1]))
 
-# %% ../nbs/07_loss.ipynb #e14afdc8
+# %% ../nbs/07_loss.ipynb #f15b14ed
 def attach_u1(
     model:nn.Module,       # any classifier of `bottlenecks`' kind; changed in place
     where:str='feature',   # of `U1Head`
@@ -334,7 +327,6 @@ def attach_u1(
     model.__class__ = type(type(model).__name__, (_Asked, type(model)), {'__module__':type(model).__module__})
     return model
 
-# %% ../nbs/07_loss.ipynb #ae07b8cb
 def detach_u1(
     model:nn.Module, # a model that `attach_u1` was given; changed in place
 )->nn.Module:        # the same model, as it was
@@ -342,5 +334,5 @@ def detach_u1(
     if not isinstance(model, _Asked): raise ValueError(f'{type(model).__name__} has no U1Head; nothing to detach')
     model.u1._handle.remove()
     del model.u1
-    model.__class__ = type(model).__mro__[2]
+    model.__class__ = type(model).__bases__[1]
     return model
