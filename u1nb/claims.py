@@ -6,7 +6,7 @@
 __all__ = ['TRAINED', 'CLAIMS', 'normalisation', 'enlarge', 'Study', 'halves', 'Looks', 'clause', 'c1', 'c2', 'c3', 'c4', 'c5',
            'c6', 'overall', 'c7', 'c8', 'figures', 'report', 'network', 'reproduce', 'main', 'probe']
 
-# %% ../nbs/09_claims.ipynb #056d8a11
+# %% ../nbs/09_claims.ipynb #75b2ba43
 import argparse,base64,copy,hashlib,html,importlib,inspect,io,json,math,os,platform,sys,time
 from pathlib import Path
 import numpy as np, torch
@@ -21,7 +21,8 @@ from .energy import _square_sums
 from .extract import observe
 from .memory import *
 from .models import bottlenecks,calibrate_bn,pretrained,random_twin,with_padding
-from .train import CELL,differences,over_draws,plot_forest,pooled,t_interval
+from .loss import detach_u1
+from .train import CELL,differences,over_draws,paired,plot_forest,pooled,restore,standard_arms,t_interval,task
 from .train import _runs
 
 # %% ../nbs/09_claims.ipynb #2fafdc9b
@@ -1070,7 +1071,7 @@ def report(
 # %% ../nbs/09_claims.ipynb #cfb9fdb2
 CLAIMS = dict(C1=c1, C2=c2, C3=c3, C4=c4, C5=c5, C6=c6)
 
-# %% ../nbs/09_claims.ipynb #4f6efc9c
+# %% ../nbs/09_claims.ipynb #c4ca6917
 def _plain_transform(size):
     "What torchvision does to a picture for ImageNet's networks, at this size"
     from torchvision.transforms._presets import ImageClassification
@@ -1090,15 +1091,26 @@ def _made_by(name, size, seed):
     if not isinstance(net, nn.Module): raise TypeError(f'{name!r} returned a {type(net).__name__}; a network (nn.Module) or (network, transform) is needed')
     return net.float().eval(),t
 
-# %% ../nbs/09_claims.ipynb #81754a05
+def _trained_here(file):
+    "Is it a run of `fit`, which knows its network?"
+    from safetensors import safe_open
+    try:
+        with safe_open(file, 'pt') as f: return (f.metadata() or {}).get('format')=='u1nb-run'
+    except Exception: return False
+
+# %% ../nbs/09_claims.ipynb #b3714514
 def network(
-    model:str,        # a name for `pretrained`, a checkpoint (state dict; then `arch` says of what), or module:function that makes the network
+    model:str,        # a name for `pretrained`, a file that `fit` wrote, a checkpoint (state dict; then `arch` says of what), or module:function that makes the network
     arch:str|None=None, # of a checkpoint: a name for `pretrained`, or module:function
     size:int=224,     # of the pictures, where module:function returns no transform
 ):                    # network, transform, and seed → the same network at random initialisation
     "A network of one's own or by name"
     file = Path(model).expanduser()
     ckpt = file if file.is_file() else None
+    if ckpt and file.suffix=='.safetensors' and not arch and _trained_here(file):
+        net,transform,_ = restore(file)
+        if hasattr(net, 'u1'): detach_u1(net)
+        return net,transform,lambda s: random_twin(net, s)
     if file.suffix in ('.safetensors','.pth','.pt','.bin','.tar') and not ckpt: raise FileNotFoundError(f'no checkpoint {model}')
     if ckpt and not arch: raise ValueError(f'{file.name} holds weights, not an architecture; say which with --arch: a torchvision name, timm/NAME, or module:function that makes the network')
     name = arch or model
@@ -1141,9 +1153,28 @@ def _own_outputs(net, transform, classes):
     known = imagenet_index(classes)
     return known if (known>=0).sum()>1 else None
 
-# %% ../nbs/09_claims.ipynb #1e3959ba
+# %% ../nbs/09_claims.ipynb #c8e508ac
+def _study(claims, model, data, split, n, cells, seeds, seed, out, device, arch, size, memory, controls):
+    "The study of a network and a data set by name"
+    net,transform,fresh = network(model, arch, size)
+    name = Path(model).stem if Path(model).is_file() else model
+    demo = data in ('photos','digits')
+    pics = images(data, split, n, seed)
+    spare = _spare(data, pics)
+    store,test,labelled = _labelled(data, pics, memory, seed) if {'C4','C5','C6'}&set(claims) and getattr(pics, 'labels', None) is not None else (None,pics,data)
+    head = _own_outputs(net, transform, test.classes) if store is not None and 'C6' in claims and labelled==data else None
+    return Study(net, transform, pics, name, data if data in ('photos','digits') or not Path(data).exists() else Path(data).resolve().name, spare=spare, photographed=images('photos', 'as_photographed') if data=='photos' and pics.split=='shifted' else None,
+                 fresh=fresh, cells=cells, seeds=seeds, seed=seed, device=device, out=out/'passes', demo=demo, memory=store, test=test, controls=controls, head=head, labelled_name=None if labelled==data else labelled)
+
+# %% ../nbs/09_claims.ipynb #df5e38d7
+def _digits_runs(out, device=None, seeds=5):
+    "Runs on digits for C7 and C8: one-hot, one-hot + U(1), and that with random angles; the configuration is the one that 23_from_scratch chose"
+    if out.exists(): os.replace(out, out.with_name('runs.before.jsonl'))
+    return paired(standard_arms(.1)[:3], range(seeds), task('digits'), 'fastnet_small', 10, 64, 'adamw', 3e-3, out=out, small=True, device=device)
+
+# %% ../nbs/09_claims.ipynb #1e20942b
 def reproduce(
-    claims=tuple(CLAIMS),
+    claims=(*CLAIMS, *TRAINED), # C7 and C8 train on digits, whatever the network and the data of the others
     model:str='mobilenet_v2', # as `network` takes it
     data:str='photos',        # a source for `images`
     split=None, n:int|None=None, cells:int=400, seeds:int=5, seed:int=0,
@@ -1153,38 +1184,35 @@ def reproduce(
 )->Results:
     "Run claims on a network and a data set, and write rows, figures and a page into `out`"
     t0,out = time.perf_counter(),Path(out)
-    net,transform,fresh = network(model, arch, size)
-    name = Path(model).stem if Path(model).is_file() else model
-    demo = data in ('photos','digits')
-    pics = images(data, split, n, seed)
-    spare = _spare(data, pics)
-    store,test,labelled = _labelled(data, pics, memory, seed) if {'C4','C5','C6'}&set(claims) and getattr(pics, 'labels', None) is not None else (None,pics,data)
-    head = _own_outputs(net, transform, test.classes) if store is not None and 'C6' in claims and labelled==data else None
-    study = Study(net, transform, pics, name, data if data in ('photos','digits') or not Path(data).exists() else Path(data).resolve().name, spare=spare, photographed=images('photos', 'as_photographed') if data=='photos' and pics.split=='shifted' else None,
-                  fresh=fresh, cells=cells, seeds=seeds, seed=seed, device=device, out=out/'passes', demo=demo, memory=store, test=test, controls=controls, head=head, labelled_name=None if labelled==data else labelled)
+    asked = [c for c in claims if c in CLAIMS]
+    study = _study(asked, model, data, split, n, cells, seeds, seed, out, device, arch, size, memory, controls) if asked else None
     rows = out/'rows.jsonl'
     if rows.exists(): os.replace(rows, out/'rows.before.jsonl')
     res = Results(rows)
-    for c in claims:
+    for c in asked:
         try: CLAIMS[c](study, res)
         except ValueError as e:
             if c not in ('C4','C5','C6') or set(claims)<={'C4','C5','C6'}: raise
             res.add(c, 'verdict', **{**study.common, 'data':study.labelled_name}, verdict='inconclusive', why=str(e)); print(f'{c} was not asked: {e}')
-    p = report(res, figures(study, claims), out, f'{", ".join(claims)}: {name} on {study.data_name}')
+    if trained:=[c for c in claims if c in TRAINED]:
+        runs = _digits_runs(out/'runs.jsonl', device)
+        for c in trained: TRAINED[c](runs, res, screen=[])
+    p = report(res, figures(study, asked) if asked else {}, out, f"{', '.join(claims)}: {f'{study.name} on {study.data_name}' if asked else 'digits'}")
     print(f'{len(res)} rows in {time.perf_counter()-t0:.0f} s; {p}')
     return res
 
-# %% ../nbs/09_claims.ipynb #609468d5
+# %% ../nbs/09_claims.ipynb #35d5b208
 def _count(v):
     "A whole number from 1"
     if not v.isdigit() or int(v)<1: raise argparse.ArgumentTypeError(f'a whole number from 1 is needed, not {v!r}')
     return int(v)
 
-# %% ../nbs/09_claims.ipynb #5a4c7af0
+# %% ../nbs/09_claims.ipynb #2a874bae
 def _command(prog, said, argv, own):
     "Parse and run; `own` asks for a network and pictures of one's own"
     p = argparse.ArgumentParser(prog, description=said)
-    p.add_argument('--claims', default=','.join(CLAIMS), help=f'comma-separated, of {", ".join(CLAIMS)}')
+    known = tuple(CLAIMS) if own else (*CLAIMS, *TRAINED)
+    p.add_argument('--claims', default=','.join(known), help=f'comma-separated, of {", ".join(known)}'+'; C7 and C8 train a small network on digits'*(not own))
     p.add_argument('--model', required=own, default=None if own else 'mobilenet_v2', help='a torchvision name, timm/NAME, a checkpoint (then --arch), or module:function')
     p.add_argument('--arch', default=None, help='of a checkpoint: a torchvision name, timm/NAME, or module:function that makes the network')
     p.add_argument('--size', type=_count, default=224, help='of the pictures, where module:function returns no transform')
@@ -1198,7 +1226,7 @@ def _command(prog, said, argv, own):
     p.add_argument('--out', default='report'); p.add_argument('--device', default=None, help='cpu, cuda, …; a GPU where there is one')
     a = p.parse_args(argv)
     names = [c.strip().upper() for c in a.claims.split(',') if c.strip()]
-    if not names or any(c not in CLAIMS for c in names): p.error(f'no claim {a.claims!r}; there are {", ".join(CLAIMS)}')
+    if not names or any(c not in known for c in names): p.error(f'no claim {a.claims!r}; there are {", ".join(known)}')
     photos = a.data=='photos'
     n,cells = a.n or (105 if photos else None), a.cells or (49 if photos else 400)
     try: res = reproduce(names, a.model, a.data, a.split, n, cells, a.seeds, a.seed, a.out, a.device, a.arch, a.size, a.memory, a.controls)
@@ -1207,12 +1235,12 @@ def _command(prog, said, argv, own):
         sys.exit(f'{prog}: {e}')
     print(_verdicts(res).to_string(index=False))
 
-# %% ../nbs/09_claims.ipynb #bbfb7dfe
+# %% ../nbs/09_claims.ipynb #03c1de60
 def main(argv=None):
     "The command `u1nb-reproduce`"
     _command('u1nb-reproduce', 'The claims of arXiv 2206.02220 on a network and a data set, with their controls.', argv, False)
 
-# %% ../nbs/09_claims.ipynb #8430ab24
+# %% ../nbs/09_claims.ipynb #9effcd78
 def probe(argv=None):
     "The command `u1nb-probe`"
     _command('u1nb-probe', "The claims of arXiv 2206.02220 on one's own network and pictures, with their controls: a folder with a folder for each class, and a network by name, as a checkpoint or as module:function.", argv, True)
