@@ -1,7 +1,7 @@
 "What the repository says of the embedded data can be measured again"
 import json, os, subprocess, sys
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pytest, torch
 from u1nb.core import Results
 from u1nb.claims import Study, c2
 from u1nb.data import images
@@ -91,3 +91,33 @@ def test_trained_claims_follow_from_their_runs():
             assert new.where(statistic='verdict')[0]['cells']==said['cells'] and new.where(statistic='verdict')[0]['verdict']==said['verdict']
             key = lambda r: (r['statistic'], r['data'], r['model'], r['optimizer'], r.get('control'))
             assert {key(r):r.get('value') for r in new}==pytest.approx({key(r):r.get('value') for r in old})
+
+def test_training_claims_on_digits(tmp_path, monkeypatch):
+    "C7 and C8 without a network of the other claims: runs, rows, a page"
+    from functools import partial
+    from u1nb import claims
+    monkeypatch.setattr(claims, '_digits_runs', partial(claims._digits_runs, seeds=2))
+    monkeypatch.setattr(claims, 'network', None)          # is not asked for
+    res = claims.reproduce(('C7','C8'), out=tmp_path/'r', device='cpu')
+    runs = Results.load(tmp_path/'r/runs.jsonl')
+    assert {(r['arm'],r['seed']) for r in runs}=={(a,s) for a in ('onehot','onehot+u1','onehot+u1:random') for s in (0,1)} and all(r['demo'] and r['small'] for r in runs)
+    one = next(r for r in res if r['claim']=='C7' and r['control']=='onehot')
+    by = {(r['arm'],r['seed']):r['value'] for r in runs}
+    assert one['value']==pytest.approx(sum(by['onehot+u1',s]-by['onehot',s] for s in (0,1))/2)
+    assert (tmp_path/'r/index.html').exists() and (tmp_path/'r/forest_C7.png').exists()
+    assert {r['verdict'] for r in res if r['statistic']=='verdict'}<={'inconclusive','not supported','partly'}
+
+def test_a_network_that_fit_trained(tmp_path):
+    "Its file is enough for `u1nb-probe --model`"
+    from u1nb.claims import network
+    from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
+    from u1nb.train import Resident, build, decode, evaluate, fit
+    d = decode(images('digits'), 8)
+    data,net = Resident(d, 64, seed=1),attach_u1(build('fastnet_small', 10, 8), size=8)
+    f = fit(net, data, None, OneHotU1Loss(class_angles(10), .1), 3, out=tmp_path/'run', device='cpu', progress=False)
+    got,transform,fresh = network(str(tmp_path/'run/run.safetensors'))
+    pics = images('digits')
+    x = torch.stack([transform(pics[i][0]) for i in range(200)])
+    with torch.no_grad(): hits = (got(x).argmax(1)==d.y[:200]).float().mean()
+    assert hits==pytest.approx(evaluate(f.model, Resident(d[:200], 200, like=data)).accuracy) and not hasattr(got, 'u1')
+    assert not torch.equal(fresh(0).head.weight, got.head.weight)

@@ -1,6 +1,5 @@
 "Training: killed at random moments and resumed, in two processes, through launchers and trackers"
-import json, os, random, signal, subprocess, sys, textwrap, time
-from pathlib import Path
+import os, subprocess, sys, textwrap
 import numpy as np, pytest, torch
 from PIL import Image
 from u1nb.core import Results
@@ -9,36 +8,41 @@ from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
 from u1nb.train import Arm, Resident, build, decode, fit, paired, restore, split, standard_arms, summary, task
 ENV = {**os.environ, 'OMP_NUM_THREADS':'1', 'TQDM_DISABLE':'1', 'CUDA_VISIBLE_DEVICES':''}
 
-RUN = textwrap.dedent('''
-    import sys, torch
+KILL = textwrap.dedent('''
+    import accelerate, json, os, random, signal, sys, time, torch
+    from pathlib import Path
     from u1nb.data import images
     from u1nb.loss import *
     from u1nb.train import *
-    d = decode(images('digits'), 8)
-    net = attach_u1(build('fastnet_small', 10, 8, seed=1), size=8)
-    fit(net, Resident(d, 32, translate=1, seed=1), None, OneHotU1Loss(class_angles(10), .1), 8, 'adamw', ema=.9, seed=1, out=sys.argv[1], device='cpu', progress=False)
+    from u1nb.train import _open
+    def train(out):
+        d = decode(images('digits'), 8)
+        net = attach_u1(build('fastnet_small', 10, 8, seed=1), size=8)
+        fit(net, Resident(d, 32, translate=1, seed=1), None, OneHotU1Loss(class_angles(10), .1), 8, 'adamw', ema=.9, seed=1, out=out, device='cpu', progress=False)
+    def child(out, wait=None):
+        "A process of its own, killed `wait` seconds after its first checkpoint"
+        if not (pid := os.fork()): train(out); os._exit(0)
+        if wait is not None:
+            t0 = time.time()
+            while not (out/'run.safetensors').exists() and time.time()-t0<60: time.sleep(.002)
+            time.sleep(wait)
+            os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    out = Path(sys.argv[1])
+    assert child(out/'whole')==0
+    took = sum(json.loads(l)['seconds'] for l in open(out/'whole'/'epochs.jsonl'))
+    r,cut = random.Random(0),0
+    for _ in range(5):
+        code = child(out/'killed', r.uniform(0, took/2))
+        cut += code==-signal.SIGKILL and _open(out/'killed'/'run.safetensors')[1]['epoch']<8
+    assert cut, 'no run was cut before its end; raise the number of epochs'
+    assert child(out/'killed')==0
+    print('cut', cut)
     ''')
 
-def _run(out, wait=None, check=True):
-    p = subprocess.Popen([sys.executable, '-c', RUN, str(out)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if wait is None:
-        o,e = p.communicate(timeout=120)
-        assert p.returncode==0, e
-        return
-    file,t0 = out/'run.safetensors',time.time()
-    while not file.exists() and p.poll() is None and time.time()-t0<60: time.sleep(.005)    # training has begun
-    time.sleep(wait)
-    p.send_signal(signal.SIGKILL); p.communicate()
-
 def test_killed_runs_end_with_the_same_weights(tmp_path):
-    _run(tmp_path/'whole')
-    r,cut = random.Random(0),0
-    for _ in range(4):                                  # at moments that no one chose
-        _run(tmp_path/'killed', r.uniform(0, .8))
-        from u1nb.train import _open
-        cut += _open(tmp_path/'killed'/'run.safetensors')[1]['epoch']<8
-    assert cut, 'no run was cut before its end; raise the number of epochs'
-    _run(tmp_path/'killed')
+    p = subprocess.run([sys.executable, '-c', KILL, str(tmp_path)], env=ENV, capture_output=True, text=True, timeout=200)
+    assert p.returncode==0, p.stderr[-3000:]
     a,b = (restore(tmp_path/o) for o in ('whole','killed'))
     assert all(torch.equal(v, b[0].state_dict()[k]) for k,v in a[0].state_dict().items())
     same = lambda rows: [{k:v for k,v in r.items() if k not in ('seconds','pictures_per_second')} for r in rows]
@@ -69,9 +73,7 @@ def test_two_processes_on_imagenets_layout(imagenet, tmp_path, launch):
     assert 'onehot+u1' in p.stdout
     files = sorted((tmp_path/'runs').glob('*/run.safetensors'))
     assert len(files)==2 and restore(files[0])[2]['told']['processes']==2, 'the launcher started one process only'
-    if launch[0].startswith('torch.'):    # the same batches in one process give nearly the same weights (batch norm sees half of each batch)
-        one = paired([Arm('onehot')], [0], task(str(imagenet), 32, stream=True), 'fastnet_small', 2, 8, runs=tmp_path/'one', workers=0, device='cpu', progress=False)
-        assert one[0]['n_train']==rows[0]['n_train']==36
+    assert all(r['n_train']==36 and r['data']=='imagenet' for r in rows)
 
 def test_trackers_compile_precision(tmp_path):
     pytest.importorskip('tensorboard')
@@ -109,3 +111,85 @@ def test_every_arm_trains_and_is_summed_up(tmp_path):
     assert len(s)==8 and (s.n==2).all()
     rows = paired(standard_arms(.1, where='image'), [0], t, 'fastnet_small', epochs=1, batch_size=64, device='cpu', progress=False)
     assert {r['where'] for r in rows if r['weight']}=={'image'} and not {'directions','simplex'} & {r['control'] for r in rows}
+
+TWO = textwrap.dedent('''
+    import os, sys, torch
+    from torch import nn
+    from u1nb.train import Diverged, fit
+    rank,seen = int(os.environ['RANK']),[]
+    class Said(torch.utils.data.Dataset):
+        def __len__(self): return 17
+        def __getitem__(self, i): seen.append(i); return torch.full((3,), float(i)), i%2
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    class Seen(nn.Module):
+        def forward(self, out, y): self.n = len(y); return nn.functional.cross_entropy(out, y)
+    got = []
+    class Watch(nn.Module):
+        def __init__(self): super().__init__(); self.net = net
+        def forward(self, x): got.extend(x[:,0].tolist()); return self.net(x)
+    dl = torch.utils.data.DataLoader(Said(), 8, shuffle=True)
+    model = Watch()
+    fit(model, dl, None, Seen(), 1, device='cpu', progress=False)
+    a = torch.tensor(sorted(int(o) for o in got)); b = [None,None]
+    torch.distributed.all_gather_object(b, a.tolist())
+    assert len(set(b[0])&set(b[1]))==0 and len(b[0])==len(b[1])==8, b                       # sixteen of seventeen, none twice
+    s = [None,None]; torch.distributed.all_gather_object(s, [o.tolist() for o in model.buffers()])
+    assert s[0]==s[1], s                                                                     # one batch norm for all
+    class Bad(nn.Module):
+        def forward(self, out, y): l = nn.functional.cross_entropy(out, y); return l*float('nan') if rank==1 else l
+    try: fit(model, dl, None, Bad(), 1, device='cpu', progress=False)
+    except Diverged: print('both stopped')
+    ''')
+
+def test_processes_share_pictures_statistics_and_errors(tmp_path):
+    (tmp_path/'two.py').write_text(TWO)
+    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'two.py')], env=ENV, capture_output=True, text=True, timeout=120)
+    assert p.returncode==0 and p.stdout.count('both stopped')==2, p.stdout+p.stderr[-3000:]
+
+def test_restored_networks_see_what_they_were_judged_on(tmp_path, imagenet):
+    "Crops, streamed pictures, a head on another layer"
+    from u1nb.train import Streamed, evaluate
+    pics = images(str(imagenet), 'valid')
+    def check(out, batches, size, **head):
+        net = build('resnet20', 3, size)
+        if head: attach_u1(net, size=size, **head)
+        loss = OneHotU1Loss(class_angles(3), .1) if head else None
+        fit(net, batches, None, loss, 1, out=out, device='cpu', progress=False)
+        back,transform,_ = restore(out)
+        like = Resident(decode(pics, batches.resize), 64, like=batches) if isinstance(batches, Resident) else Streamed(pics, 64, like=batches, workers=0)
+        x,want = torch.stack([transform(pics[i][0]) for i in range(len(pics))]),next(like.epoch()).x
+        assert (x-want).abs().max()<1e-5
+        if head: assert torch.allclose(back(x, u1=True)[1], net.eval()(x, u1=True)[1], rtol=1e-4)
+        assert torch.allclose(back(x), net.eval()(x), rtol=1e-4)
+    train = images(str(imagenet), 'train')
+    check(tmp_path/'crop', Resident(decode(train, 40), 12, crop=32), 32)
+    check(tmp_path/'stream', Streamed(train, 12, 32, workers=0), 32)
+    check(tmp_path/'layer', Resident(decode(train, 32), 12), 32, layer='layer3.0')
+
+def test_other_settings_are_other_runs(tmp_path):
+    "Neither a row nor a checkpoint of other pictures, labels or settings is taken for this one's"
+    t,out = task('digits', n=300, n_test=200),tmp_path/'r.jsonl'
+    from dataclasses import replace
+    def run(t=t, **k): return paired([Arm('onehot')], np.arange(1), t, 'fastnet_small', epochs=1, batch_size=64, device='cpu', progress=False, **{**dict(out=out, runs=tmp_path/'runs'), **k})[0]
+    first = run()
+    assert run()==first and len(Results.load(out))==1
+    others = [run(label_noise=.5), run(per_class=13), run(per_class=25), run(t=task('digits', n=300, n_test=50)), run(t=task('digits', n=300, n_test=200, seed=5)), run(t=replace(t, flip=True)), run(memory=True), run(lr=np.float32(.2))]
+    assert len(Results.load(out))==1+len(others) and others[6]['memory'] is not None and others[6]['value']==first['value']
+    fresh = run(label_noise=.5, out=None, runs=None)
+    assert fresh['value']==others[0]['value'] and fresh['nll']==others[0]['nll']
+    a,b = (decode(images('digits', n=100), 8) for _ in range(2))
+    b.y = b.y.flip(0)
+    fit(build('fastnet_small', 10, 8), Resident(a, 50), epochs=1, out=tmp_path/'f', device='cpu', progress=False)
+    for net,data,loss in ((build('fastnet_small', 10, 8), Resident(b, 50), None), (build('fastnet_small', 10, 8, seed=1), Resident(a, 50), None), (build('fastnet_small', 10, 8), Resident(a, 50), torch.nn.CrossEntropyLoss(label_smoothing=.1))):
+        with pytest.raises(ValueError, match='is a run with'): fit(net, data, None, loss, 1, out=tmp_path/'f', device='cpu', progress=False)
+
+def test_what_cannot_be_trained_is_said():
+    from u1nb.train import Pictures, Streamed
+    d = decode(images('digits', n=40), 8)
+    with pytest.raises(ValueError, match='square; got 8×12'): Pictures(torch.zeros(2, 8, 12, 3, dtype=torch.uint8), [0,1], ['a','b'])
+    with pytest.raises(ValueError, match='decode them at the same size'): Resident(decode(images('digits', n=9), 12), like=Resident(d))
+    with pytest.raises(TypeError, match='Resident.*DataLoader.*got a Pictures'): fit(build('fastnet_small', 10, 8), d, device='cpu')
+    with pytest.raises(TypeError, match='aux_logits=False'): fit(build('googlenet', 10, 64), Resident(decode(images('digits', n=9), 64), 4), epochs=1, device='cpu', progress=False)
+    assert not Streamed(images('digits', n=9), 4, 32, 0, flip=False).flip and task('digits', 32, stream=True).batches(images('digits'), 8, 0, 0).flip is False
+    a,b = split(d, .9)
+    assert set(a.y.tolist())==set(d.y.tolist())

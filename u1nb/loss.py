@@ -305,7 +305,7 @@ def _reading(model, size, layer):
     find_layer(model, key:=layer_key(layer))
     with torch.no_grad(): return _probe(model, *(size or (224,)), lambda x: (key, _plan(model, x, [key])[key][0], activations(model, x, key)[key].shape[1]))
 
-# %% ../nbs/07_loss.ipynb #f15b14ed
+# %% ../nbs/07_loss.ipynb #7b5f435d
 def attach_u1(
     model:nn.Module,       # any classifier of `bottlenecks`' kind; changed in place
     where:str='feature',   # of `U1Head`
@@ -323,7 +323,7 @@ def attach_u1(
     head = U1Head(C, where, D, seed)
     p = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     model.u1 = head.to(p.device, torch.promote_types(p.dtype, torch.float32))
-    head._call,head._handle = call, find_layer(model, key)[1].register_forward_hook(head._hook)
+    head._call,head.layer,head._handle = call,key, find_layer(model, key)[1].register_forward_hook(head._hook)
     model.__class__ = type(type(model).__name__, (_Asked, type(model)), {'__module__':type(model).__module__})
     return model
 

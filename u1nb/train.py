@@ -8,8 +8,8 @@ __all__ = ['Batch', 'NETWORKS', 'Scores', 'OPTIMIZERS', 'TASKS', 'CELL', 'Pictur
            'Diverged', 'Fit', 'fit', 'Task', 'task', 'Arm', 'standard_arms', 'paired', 'differences', 't_interval',
            'pooled', 'over_draws', 'sign_test', 'summary', 'plot_forest', 'main']
 
-# %% ../nbs/08_train.ipynb #b84cf29e
-import argparse,json,math,os,re,sys,time
+# %% ../nbs/08_train.ipynb #bbdeb3e5
+import argparse,hashlib,json,math,os,re,sys,time
 from collections import namedtuple
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from .core import *
 from .data import Images, images, quotas
 from .loss import OneHotU1Loss, attach_u1, class_angles, directions, nearest_angle, simplex
 
-# %% ../nbs/08_train.ipynb #d5972da2
+# %% ../nbs/08_train.ipynb #b0bad0d3
 @dataclass
 class Pictures:
     "Pictures of one size in memory, with their labels"
@@ -31,13 +31,29 @@ class Pictures:
     name:str=''
     def __post_init__(self):
         if self.x.dtype!=torch.uint8 or self.x.ndim!=4: raise ValueError(f'pictures are bytes (N,S,S,C); got {self.x.dtype} of shape {tuple(self.x.shape)}. `decode` makes them')
+        if self.x.shape[1]!=self.x.shape[2]: raise ValueError(f'pictures are square; got {self.x.shape[1]}×{self.x.shape[2]}. `decode` keeps the middle square')
         if len(self.x)!=len(self.y): raise ValueError(f'{len(self.x)} pictures and {len(self.y)} labels')
         self.y = torch.as_tensor(self.y, dtype=torch.long)
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return replace(self, x=self.x[i], y=self.y[i])
+    def digest(self):
+        "A short name for these pictures and labels"
+        if not hasattr(self, '_digest'): self._digest = _hash(self.x, self.y, self.classes)
+        return self._digest
+    def moments(self):
+        "Mean and standard deviation of each channel, in [0,1]"
+        if not hasattr(self, '_moments'): self._moments = _moments(self.x)
+        return self._moments
     def __repr__(self): return f"Pictures({self.name!r}: {len(self)} of {self.x.shape[1]}×{self.x.shape[2]}, {len(self.classes)} classes)"
 
-# %% ../nbs/08_train.ipynb #b31997b8
+# %% ../nbs/08_train.ipynb #e38d7d21
+def _hash(*parts):
+    "A short name for tensors and what JSON knows"
+    h = hashlib.sha256()
+    for o in parts: h.update(o.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if isinstance(o, Tensor) else json.dumps(o).encode())
+    return h.hexdigest()[:12]
+
+# %% ../nbs/08_train.ipynb #85247868
 def decode(
     data:Images,
     size:int,      # pixels a side: the shorter side is resized (bilinear, antialiased) and the middle kept
@@ -56,7 +72,7 @@ def decode(
         for i,o in enumerate(tqdm(ex.map(one, range(len(data))), total=len(data), desc=f'decoding {data.name}', delay=2, leave=False)): x[i] = o
     return Pictures(x, torch.as_tensor(data.labels), list(data.classes), data.name)
 
-# %% ../nbs/08_train.ipynb #e3031c3f
+# %% ../nbs/08_train.ipynb #e87ae3de
 def split(
     p,              # `Pictures`, or `Images`
     share:float=.2, # of the second part
@@ -64,11 +80,11 @@ def split(
 )->tuple:           # the two parts
     "Two disjoint parts with the classes' shares kept"
     if not 0<share<1: raise ValueError(f'share lies between 0 and 1; got {share}')
-    y,r = np.asarray(_labels(p)),rng(seed, 'split')
+    y,r = np.asarray(_labels(p)),rng(seed, 'split')   # a class of one picture stays in the first part
     held = np.zeros(len(y), bool)
     for k in np.unique(y):
         at = r.permutation(np.flatnonzero(y==k))
-        held[at[:max(1, round(share*len(at))) if len(at)>1 else 0]] = True
+        held[at[:min(max(1, round(share*len(at))), len(at)-1)]] = True
     return _take(p, np.flatnonzero(~held)),_take(p, np.flatnonzero(held))
 
 def few(
@@ -89,12 +105,13 @@ def noisy(
     "Symmetric label noise"
     if not 0<=share<=1: raise ValueError(f'share lies between 0 and 1; got {share}')
     y,K,r = np.array(_labels(p)),len(p.classes),rng(seed, 'noise')
+    if K<2: raise ValueError('one class has no other to be mistaken for')
     wrong = r.permutation(len(y))[:round(share*len(y))]
     y[wrong] = (y[wrong]+r.integers(1, K, len(wrong))) % K
     return _relabelled(p, y)
 
-# %% ../nbs/08_train.ipynb #5e7afff4
-def _labels(p): return p.y if isinstance(p, Pictures) else p.labels
+# %% ../nbs/08_train.ipynb #1491b8dd
+def _labels(p): return p.y.numpy() if isinstance(p, Pictures) else p.labels
 def _take(p, i): return p[torch.as_tensor(i)] if isinstance(p, Pictures) else Images(p.pictures, _all_labels(p), p.classes, None, p.name, p.split, p.index[i])
 def _all_labels(p):
     y = np.zeros(int(p.index.max())+1, np.int64)
@@ -105,7 +122,7 @@ def _relabelled(p, y):
     all_y = _all_labels(p); all_y[p.index] = y
     return Images(p.pictures, all_y, p.classes, None, p.name, p.split, p.index)
 
-# %% ../nbs/08_train.ipynb #55f18e5f
+# %% ../nbs/08_train.ipynb #29b3a0a3
 Batch = namedtuple('Batch', 'x y index mirrored')
 Batch.__doc__ = "x (B,C,S,S) normalised, y (B,) classes, index (B,) of the pictures, mirrored (B,) bool; the last two None where a loader does not tell"
 
@@ -124,12 +141,15 @@ class Resident:
         S = p.x.shape[1]
         if batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
         if not len(p): raise ValueError(f'{p!r} holds no pictures')
-        if like is not None: crop = like.crop
+        if like is not None:
+            crop = like.size
+            if crop>S: raise ValueError(f'these pictures have {S} pixels a side, those to train on {crop}; decode them at the same size')
+            if S!=like.resize: raise ValueError(f'these pictures have {S} pixels a side, those to train on were decoded at {like.resize}; decode them at the same size')
         if crop is not None and not 1<=crop<=S: raise ValueError(f'a crop of {crop} does not fit pictures of {S} pixels')
         if not 0<=translate<S: raise ValueError(f'translate is at least 0 and less than the {S} pixels of a side; got {translate}')
         self.batch_size,self.flip,self.translate,self.crop,self.seed,self.train = batch_size,flip,translate,crop,seed,like is None
-        self.mean,self.std = (like.mean,like.std) if like is not None else _moments(p.x)
-        self.size,self.classes,self.device = crop or S, p.classes, p.x.device
+        self.mean,self.std = (like.mean,like.std) if like is not None else p.moments()
+        self.size,self.resize,self.classes,self.device = crop or S, S, p.classes, p.x.device
 
     def __len__(self): return len(self.pictures)//self.batch_size or 1 if self.train else -(-len(self.pictures)//self.batch_size)
     def to(self, device):
@@ -148,19 +168,28 @@ class Resident:
         at = torch.full((N,2), (S-c)//2)
         if self.train and c<S: at = torch.randint(0, S-c+1, (N,2), generator=g)
         if self.train and self.translate: at = at+torch.randint(-self.translate, self.translate+1, (N,2), generator=g)
-        line = torch.arange(c)
-        mean,std = (torch.tensor(o, device=self.device).view(1,-1,1,1)*255 for o in (self.mean,self.std))
+        still = c==S and not (self.train and (self.flip or self.translate))
+        order,flip,at,line = (o.to(self.device) for o in (order, flip, at, torch.arange(c)))
+        scale,shift = _affine(self.mean, self.std, self.device)
         for k in range(len(self)):
             i = order[k*self.batch_size:(k+1)*self.batch_size]
-            i = i[:len(i)//world*world or len(i)][rank::world] if self.train else i[rank::world]
+            i = i[:len(i)//world*world if self.train else len(i)][rank::world]
             if not len(i): continue
-            rows,cols = (_reflect(at[i,j,None]+line, S) for j in (0,1))
-            cols = torch.where(flip[i,None], cols.flip(1), cols)
-            i,m,rows,cols = (o.to(self.device, non_blocking=True) for o in (i, flip[i], rows, cols))
-            x = self.pictures.x[i[:,None,None], rows[:,:,None], cols[:,None,:]].permute(0,3,1,2)
-            yield Batch((x.float()-mean)/std, self.pictures.y[i], i, m)
+            if still: x = self.pictures.x[i]
+            else:
+                rows,cols = (_reflect(at[i,j,None]+line, S) for j in (0,1))
+                cols = torch.where(flip[i,None], cols.flip(1), cols)
+                x = self.pictures.x[i[:,None,None], rows[:,:,None], cols[:,None,:]]
+            yield Batch(x.permute(0,3,1,2).float().mul_(scale).add_(shift), self.pictures.y[i], i, flip[i])
 
-# %% ../nbs/08_train.ipynb #81ae126b
+    def digest(self): return self.pictures.digest()
+
+# %% ../nbs/08_train.ipynb #cfcced6d
+def _affine(mean, std, device):
+    "Factor and summand (1,C,1,1) that normalise bytes"
+    m,s = (torch.tensor(o, dtype=torch.float64).view(1,-1,1,1) for o in (mean, std))
+    return (1/(255*s)).float().to(device),(-m/s).float().to(device)
+
 def _reflect(k, S):
     "Positions on a line of `S` sites that is reflected at its ends, the end sites not doubled"
     k = k.abs()
@@ -168,17 +197,17 @@ def _reflect(k, S):
 
 def _moments(x):
     "Mean and standard deviation of each channel, in [0,1]"
-    x = x[:50_000].flatten(0,2)
-    s,n = sum(o.double().sum(0) for o in x.split(2**22)), len(x)
-    v = sum((o.double()-s/n).square().sum(0) for o in x.split(2**22))/n
-    return (s/n/255).tolist(), (v.sqrt()/255).clamp_min(1e-6).tolist()
+    v = torch.arange(256, dtype=torch.float64)/255
+    h = torch.stack([x[...,c].flatten().bincount(minlength=256) for c in range(x.shape[-1])]).cpu().double()
+    m = h@v/h.sum(1)
+    return m.tolist(), ((h*(v-m[:,None])**2).sum(1)/h.sum(1)).sqrt().clamp_min(1e-6).tolist()
 
-# %% ../nbs/08_train.ipynb #82a62ddb
+# %% ../nbs/08_train.ipynb #c543db3d
 class _Cropped(torch.utils.data.Dataset):
     "Pictures of an epoch in their order, decoded and cropped"
-    def __init__(self, data, order, size, train, seed, epoch):
+    def __init__(self, data, order, size, train, flip, seed, epoch):
         from torchvision.transforms import v2
-        self.data,self.order,self.train,self.seed,self.epoch = data,order,train,seed,epoch
+        self.data,self.order,self.flip,self.seed,self.epoch = data,order,train and flip,seed,epoch
         self.view = v2.Compose([v2.RandomResizedCrop(size, antialias=True)] if train else [v2.Resize(round(size*256/224), antialias=True), v2.CenterCrop(size)])
     def __len__(self): return len(self.order)
     def __getitem__(self, k):
@@ -188,10 +217,10 @@ class _Cropped(torch.utils.data.Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(r.integers(2**62)))
             x = torch.from_numpy(np.array(self.view(img)))
-        m = self.train and bool(r.random()<.5)
+        m = self.flip and bool(r.random()<.5)
         return (x.flip(1) if m else x).permute(2,0,1),y,i,m
 
-# %% ../nbs/08_train.ipynb #11cddb17
+# %% ../nbs/08_train.ipynb #df89f833
 class Streamed:
     "Batches of pictures that are decoded and augmented by worker processes"
     def __init__(self,
@@ -199,6 +228,7 @@ class Streamed:
         batch_size:int=256,
         size:int=224,
         workers:int|None=None,  # processes; all cores but one, at most 16, if None
+        flip=True,              # mirror left and right, half of the time
         seed:int=0,
         like=None,              # batches to train on, whose size and normalisation these take
         mean=(.485,.456,.406), std=(.229,.224,.225), # ImageNet's
@@ -207,7 +237,7 @@ class Streamed:
         self.data,self.batch_size,self.seed,self.train = data,batch_size,seed,like is None
         self.size,self.mean,self.std = (size,mean,std) if like is None else (like.size,like.mean,like.std)
         self.workers = min(16, max(0, (os.cpu_count() or 1)-1)) if workers is None else workers
-        self.classes,self.device,self.flip = data.classes,torch.device('cpu'),True
+        self.classes,self.device,self.flip,self.resize = data.classes,torch.device('cpu'),flip,round(self.size*256/224)
 
     def __len__(self): return len(self.data)//self.batch_size or 1 if self.train else -(-len(self.data)//self.batch_size)
     def to(self, device): self.device = torch.device(device); return self
@@ -216,15 +246,17 @@ class Streamed:
         N = len(self.data)
         order = torch.randperm(N, generator=generator(self.seed, 'epoch', epoch)) if self.train else torch.arange(N)
         local = max(1, self.batch_size//world)
-        if self.train: order = order[:min(N//world*world or N, len(self)*local*world)]   # every process has as many
-        dl = torch.utils.data.DataLoader(_Cropped(self.data, order[rank::world], self.size, self.train, self.seed, epoch), local, num_workers=self.workers,
+        if self.train: order = order[:min(N//world*world, len(self)*local*world)]   # every process has as many
+        dl = torch.utils.data.DataLoader(_Cropped(self.data, order[rank::world], self.size, self.train, self.flip, self.seed, epoch), local, num_workers=self.workers,
                                          pin_memory=self.device.type=='cuda', generator=torch.Generator())
-        mean,std = (torch.tensor(o, device=self.device).view(1,-1,1,1)*255 for o in (self.mean,self.std))
+        scale,shift = _affine(self.mean, self.std, self.device)
         for o in dl:
             x,y,i,m = (t.to(self.device, non_blocking=True) for t in o)
-            yield Batch((x.float()-mean)/std, y, i, m)
+            yield Batch(x.float().mul_(scale).add_(shift), y, i, m)
 
-# %% ../nbs/08_train.ipynb #5583b8de
+    def digest(self): return _hash(torch.as_tensor(self.data.labels), self.data.name, len(self.data), list(self.data.classes))
+
+# %% ../nbs/08_train.ipynb #ea02c888
 class Block(nn.Module):
     "Two 3×3 convolutions and a shortcut without weights: subsampled, new channels zero (option A)"
     def __init__(self, ni, nf, stride):
@@ -254,7 +286,7 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2,3)))
 
-# %% ../nbs/08_train.ipynb #3eaf8a28
+# %% ../nbs/08_train.ipynb #77ba61d3
 class _Group(nn.Module):
     def __init__(self, ni, nf):
         super().__init__()
@@ -263,7 +295,7 @@ class _Group(nn.Module):
         for c in (self.conv1,self.conv2): nn.init.dirac_(c.weight[:c.in_channels].data)
     def forward(self, x): return self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.pool(self.conv1(x)))))))
 
-# %% ../nbs/08_train.ipynb #067367a2
+# %% ../nbs/08_train.ipynb #7673ee01
 class FastNet(nn.Module):
     "A whitening convolution and groups of two convolutions; as many groups as leave a map of about 3×3"
     def __init__(self,
@@ -293,7 +325,7 @@ class FastNet(nn.Module):
         self.whiten.weight[live] = torch.cat([w, -w]).to(self.whiten.weight)[live]
         return self
 
-# %% ../nbs/08_train.ipynb #7efb904c
+# %% ../nbs/08_train.ipynb #61b17478
 #: our own networks by name, for pictures of `size` pixels and K classes
 NETWORKS = dict(resnet20=lambda K, size: ResNet(3, K), resnet32=lambda K, size: ResNet(5, K), resnet56=lambda K, size: ResNet(9, K),
     fastnet=lambda K, size: FastNet(K, (64,256,256), size), fastnet_small=lambda K, size: FastNet(K, (24,64,64), size))
@@ -335,7 +367,7 @@ def build(
     net.recipe = dict(name=name, K=K, size=size, stem=stem)
     return net
 
-# %% ../nbs/08_train.ipynb #1e13a515
+# %% ../nbs/08_train.ipynb #3db687f1
 Scores = namedtuple('Scores', 'accuracy nll ece accuracy_u n')
 Scores.__doc__ = "accuracy in [0,1], nll in nats a picture, expected calibration error in [0,1], accuracy from u alone (NaN without a head), n pictures"
 
@@ -363,7 +395,7 @@ def scores(
     "Accuracy, negative log-likelihood and calibration"
     return _scores(_sums(logits, y, u, targets))
 
-# %% ../nbs/08_train.ipynb #1fffae94
+# %% ../nbs/08_train.ipynb #3f0e21b9
 def _evaluate(model, data, rank=0, world=1, targets=None, autocast=nullcontext, reduce=None):
     "Scores of a network in eval mode over batches"
     was,total = model.training,0.
@@ -377,7 +409,7 @@ def _evaluate(model, data, rank=0, world=1, targets=None, autocast=nullcontext, 
     if not isinstance(total, Tensor): total = torch.zeros(49, dtype=torch.float64, device=data.device)
     return _scores(reduce(total) if reduce else total)
 
-# %% ../nbs/08_train.ipynb #a8e687c2
+# %% ../nbs/08_train.ipynb #d45ae269
 def evaluate(
     model:nn.Module,
     data,              # batches: `Resident` or `Streamed`, made with `like=`
@@ -388,7 +420,7 @@ def evaluate(
     device = torch.device(device) if device else next(model.parameters()).device
     return _evaluate(model.to(device), data.to(device), targets=targets)
 
-# %% ../nbs/08_train.ipynb #d4341bec
+# %% ../nbs/08_train.ipynb #eb9b844c
 def one_cycle(
     t:float,         # share of the steps done, in [0,1]
     warm:float=.2,   # share of the steps that warm up
@@ -406,7 +438,7 @@ def _optimizer(name, model, lr, wd):
     groups = [g for g in groups if g['params']]
     return torch.optim.SGD(groups, lr, momentum=.9, nesterov=True) if name=='sgd' else torch.optim.AdamW(groups, lr)
 
-# %% ../nbs/08_train.ipynb #a5d7d9e8
+# %% ../nbs/08_train.ipynb #fbccf16d
 _FORMAT,_VERSION = 'u1nb-run','1'
 
 def _save(path, model, opt, ema, meta):
@@ -452,15 +484,17 @@ def _resume(path, model, opt, ema, told):
         for k,v in _part(tensors, f'optim/{i}/').items(): opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
     return meta
 
-def _digest(*modules):
-    "A short name for the buffers and parameters of modules"
-    import hashlib
-    h = hashlib.sha256()
-    for m in modules:
-        for k,v in m.state_dict().items(): h.update(k.encode()); h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()[:12]
+def _digest(module):
+    "A short name for the buffers and parameters of a module"
+    return _hash(*(o for kv in module.state_dict().items() for o in kv))
 
-# %% ../nbs/08_train.ipynb #617c32db
+def _described(loss):
+    "A loss by its settings and its targets"
+    return f'{loss} {({k:v for k,v in vars(loss).items() if isinstance(v, (bool,int,float,str)) and k!="training"})} {_digest(loss)}'
+
+def _head(model): return dict(where=model.u1.where, D=model.u1.D, layer=model.u1.layer) if hasattr(model, 'u1') else None
+
+# %% ../nbs/08_train.ipynb #3d2e8fab
 def restore(
     path,   # the file of a run, or its folder
 ):          # the network in eval mode, its transform (PIL → (3,S,S)), and what the run was told, with its rows
@@ -471,13 +505,13 @@ def restore(
     tensors,meta = _open(path)
     if not meta['recipe']: raise ValueError(f'{path} holds weights of a network that `build` did not make; make it and load the tensors under model/ into it')
     model = build(**meta['recipe']['net'])
-    if u:=meta['recipe'].get('u1'): attach_u1(model, **u, size=meta['recipe']['net']['size'])
+    if u:=meta['recipe'].get('u1'): attach_u1(model, **u, size=meta['recipe']['size'])
     averaged = _part(tensors, 'ema/module.')
     model.load_state_dict(averaged or _part(tensors, 'model/'))
-    S = meta['recipe']['net']['size']
-    return model.eval(), v2.Compose([v2.PILToTensor(), v2.Resize(S, antialias=True), v2.CenterCrop(S), v2.ToDtype(torch.float32, scale=True), v2.Normalize(meta['recipe']['mean'], meta['recipe']['std'])]), meta
+    r = meta['recipe']
+    return model.eval(), v2.Compose([v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]), meta
 
-# %% ../nbs/08_train.ipynb #8cabf9f4
+# %% ../nbs/08_train.ipynb #7000b71e
 class Diverged(ArithmeticError):
     "The loss or a weight is not finite"
 
@@ -492,7 +526,7 @@ class Fit:
         import pandas as pd
         return pd.DataFrame(self.rows).round(4).to_html(index=False, border=0)
 
-# %% ../nbs/08_train.ipynb #f370d9d8
+# %% ../nbs/08_train.ipynb #ad6b1ef9
 def _accelerator(device, precision, track, out):
     "An Accelerator for these settings, whatever was made before in this process"
     from accelerate import Accelerator
@@ -516,18 +550,26 @@ def _wants(model, loss):
 
 class _Loader:
     "A DataLoader of (x, y) as batches"
-    def __init__(self, dl, train): self.dl,self.train,self.device = dl,train,torch.device('cpu')
+    def __init__(self, dl, train, seed): self.dl,self.train,self.seed,self.device = dl,train,seed,torch.device('cpu')
     def __len__(self): return len(self.dl)
     def to(self, device): self.device = device; return self
+    def digest(self): return len(self.dl.dataset) if hasattr(self.dl.dataset, '__len__') else None
     def epoch(self, epoch=0, rank=0, world=1):
+        for g in {id(g):g for g in (self.dl.generator, getattr(self.dl.sampler, 'generator', None)) if g is not None}.values(): g.manual_seed(int(rng(self.seed, 'loader', epoch).integers(2**62)))
         for x,y,*_ in self.dl:
             n = len(x)//world*world if self.train else len(x)   # in training every process has as many
+            if not n: continue
             x,y = x[:n][rank::world],y[:n][rank::world]
             yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True), None, None)
 
-def _batches(data, train): return _Loader(data, train) if isinstance(data, torch.utils.data.DataLoader) else data
+def _batches(data, train, seed, world):
+    "What `fit` can go through"
+    if isinstance(data, torch.utils.data.DataLoader): return _Loader(data, train, seed)
+    if not hasattr(data, 'epoch'): raise TypeError(f'pictures come as batches: Resident(…), Streamed(…) or a DataLoader of (x, y); got a {type(data).__name__}')
+    if train and min(data.batch_size, len(getattr(data, 'pictures', None) or data.data))<world: raise ValueError(f'{world} processes need at least as many pictures in a batch')
+    return data
 
-# %% ../nbs/08_train.ipynb #50f13cc1
+# %% ../nbs/08_train.ipynb #f7efc972
 def fit(
     model:nn.Module,            # trained in place
     train,                      # `Resident`, `Streamed`, or a DataLoader of (x, y)
@@ -551,35 +593,38 @@ def fit(
     if optimizer not in OPTIMIZERS: raise ValueError(f'optimizer is one of {", ".join(OPTIMIZERS)}; got {optimizer!r}')
     if epochs<1: raise ValueError(f'epochs is at least 1; got {epochs}')
     if track and not out: raise ValueError(f'{track} writes into a folder: give `out`')
-    lr,wd = (g if g is not None else o for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer]))
+    lr,wd,ema,seed = *(float(g if g is not None else o) for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer])),float(ema),int(seed)
     out,loss = Path(out) if out else None, nn.CrossEntropyLoss() if loss is None else loss
-    train,valid = _batches(train, True), None if valid is None else _batches(valid, False)
     wants_u,wants_mirror = _wants(model, loss)
     acc = _accelerator(device, precision, track, out)
+    train,valid = _batches(train, True, seed, acc.num_processes), None if valid is None else _batches(valid, False, seed, acc.num_processes)
     model.to(acc.device, **(dict(memory_format=torch.channels_last) if channels_last else {}))
     loss,train = loss.to(acc.device), train.to(acc.device)
     if valid is not None: valid.to(acc.device)
     opt = _optimizer(optimizer, model, lr, wd)
     averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    told = dict(net=getattr(model, 'recipe', type(model).__name__), parameters=sum(o.numel() for o in model.parameters()), loss=f'{loss} {_digest(loss)}', epochs=epochs, optimizer=optimizer, lr=lr,
-                weight_decay=wd, precision=precision, ema=ema, seed=seed, batches=len(train), data_seed=getattr(train, 'seed', None), processes=acc.num_processes,
-                **{k:getattr(train, k) for k in ('batch_size','size','flip','translate') if hasattr(train, k)})
-    recipe = dict(net=model.recipe, u1=dict(where=model.u1.where, D=model.u1.D) if hasattr(model, 'u1') else None, mean=list(train.mean), std=list(train.std)) if hasattr(model, 'recipe') and hasattr(train, 'mean') else None
+    told = dict(net=getattr(model, 'recipe', type(model).__name__), head=_head(model), loss=_described(loss), start=_digest(model) if out else None, pictures=train.digest() if out else None, epochs=epochs, optimizer=optimizer, lr=lr,
+                weight_decay=wd, precision=precision, ema=ema, seed=seed, data_seed=getattr(train, 'seed', None), processes=acc.num_processes,
+                **{k:getattr(train, k) for k in ('batch_size','size','resize','flip','translate','mean','std') if hasattr(train, k)})
+    told = json.loads(json.dumps(told))
+    recipe = dict(net=model.recipe, u1=_head(model), **{k:told[k] for k in ('mean','std','size','resize')}) if hasattr(model, 'recipe') and hasattr(train, 'mean') else None
     file,rows,first,scale = out/'run.safetensors' if out else None, [], 0, None
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        if acc.is_main_process: [o.unlink(missing_ok=True) for o in out.glob('.run.safetensors.*.part')]
+        if acc.is_main_process: [o.unlink(missing_ok=True) for o in out.glob('.*.part')]
         if file.exists():
             meta = _resume(file, model, opt, averaged, told)
             rows,first,scale = meta['rows'],meta['epoch'],meta['scale']
+            if acc.is_main_process: _write_rows(out/'epochs.jsonl', rows)
         acc.wait_for_everyone()
     net = acc.prepare_model(torch.compile(model) if compile else model)
     step_opt = acc.prepare_optimizer(opt)
     if scale and acc.scaler: acc.scaler.load_state_dict(scale)
-    if track: acc.init_trackers('u1nb', config={k:v if isinstance(v, (int,float,str,bool)) else json.dumps(v) for k,v in told.items()})
     targets = loss.u1.targets if wants_u and not loss.per_sample else None
     def score(): return _evaluate(averaged.module if averaged else model, valid, acc.process_index, acc.num_processes, targets, acc.autocast, (lambda t: acc.reduce(t, 'sum')) if acc.num_processes>1 else None)
-    try: _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, first, rows, seed, (wants_u,wants_mirror), score if valid is not None else None, file, dict(told=told, recipe=recipe), progress)
+    try:
+        if track: acc.init_trackers('u1nb', config={k:v if isinstance(v, (int,float,str,bool)) else json.dumps(v) for k,v in told.items()})
+        _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, first, rows, seed, (wants_u,wants_mirror), score if valid is not None else None, file, dict(told=told, recipe=recipe), progress)
     finally:
         acc.unwrap_model(net, keep_fp32_wrapper=False, keep_torch_compile=False)
         model.__dict__.pop('forward', None)
@@ -587,7 +632,7 @@ def fit(
     done = (averaged.module if averaged else model).eval()
     return Fit(done, rows, score() if valid is not None else None, sum(r['seconds'] for r in rows))
 
-# %% ../nbs/08_train.ipynb #0c3ba686
+# %% ../nbs/08_train.ipynb #5a898143
 @contextmanager
 def _drawing(device, *words):
     "Torch's global generators at a seed of their own, and back"
@@ -596,8 +641,9 @@ def _drawing(device, *words):
         torch.manual_seed(int(rng(*words).integers(2**62)))
         yield
 
-def _check(total, model, epoch, step, rate, file, whole=False):
-    "Stop unless the loss, and with `whole` every weight, is finite"
+def _check(acc, total, model, epoch, step, rate, file, whole=False):
+    "Stop, in every process, unless the loss, and with `whole` every weight, is finite"
+    if acc.num_processes>1: total = acc.reduce(total.clone(), 'sum')
     if math.isfinite(float(total)) and not (whole and not all(p.isfinite().all() for p in model.state_dict().values() if p.is_floating_point())): return
     kept = f'the last good checkpoint, {file}, is kept' if file and file.exists() else 'no checkpoint was written yet' if file else 'no checkpoint was asked for (`out`)'
     raise Diverged(f"the loss or a weight is not finite at epoch {epoch}, step {step} (learning rate {rate:.3g}); {kept}. Lower `lr` or the loss's weight; form='von_mises' has bounded gradients where 'mse' has not")
@@ -610,7 +656,7 @@ def _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, fi
         for e in range(first, epochs):
             net.train()
             t0,sums,seen = time.perf_counter(),torch.zeros(2, device=device),0
-            with _drawing(device, seed, 'epoch', e, acc.process_index):
+            with _drawing(device, seed, 'epoch', e, *(() if isinstance(train, _Loader) else (acc.process_index,))):   # a DataLoader draws its order from here, the same in all processes
                 for k,b in enumerate(train.epoch(e, acc.process_index, acc.num_processes)):
                     rate = lr*one_cycle((e*n+k+.5)/(epochs*n))
                     for g in opt.param_groups: g['lr'] = rate
@@ -620,6 +666,7 @@ def _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, fi
                             l = loss(out, v, b.y, b.index, b.mirrored if mirror else None)
                         else:
                             out = net(b.x)
+                            if not isinstance(out, Tensor): raise TypeError(f'{type(model).__name__} gives a {type(out).__name__} in training, not a tensor of logits; build it without auxiliary outputs (aux_logits=False)')
                             l = loss(out, None, b.y) if isinstance(loss, OneHotU1Loss) else loss(out, b.y)
                     step_opt.zero_grad()
                     acc.backward(l)
@@ -627,9 +674,10 @@ def _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, fi
                     if averaged: averaged.update_parameters(model)
                     with torch.no_grad(): sums += torch.stack([l.detach().float()*len(b.y), (out.argmax(1)==b.y).sum().float()])
                     seen += len(b.y)
-                    if (k+1)%look==0: _check(sums[0], model, e, k, rate, file)
+                    if (k+1)%look==0: _check(acc, sums[0], model, e, k, rate, file)
                     bar.update()
-            _check(sums[0], model, e, k, rate, file, whole=True)
+            _check(acc, sums[0], model, e, k, rate, file, whole=True)
+            if acc.num_processes>1: _same_buffers(model, averaged)
             if device.type=='cuda': torch.cuda.synchronize()
             seconds = time.perf_counter()-t0
             if acc.num_processes>1: sums,seen = acc.reduce(sums, 'sum'),int(acc.reduce(torch.tensor(float(seen), device=device), 'sum'))
@@ -645,12 +693,17 @@ def _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, fi
                     _write_rows(file.with_name('epochs.jsonl'), rows)
                 acc.wait_for_everyone()
 
+def _same_buffers(*models):
+    "Batch norm has seen other pictures in each process; the first's statistics are everyone's"
+    for m in models:
+        for b in m.buffers() if m is not None else (): torch.distributed.broadcast(b, 0)
+
 def _write_rows(path, rows):
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     part.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8')
     os.replace(part, path)
 
-# %% ../nbs/08_train.ipynb #5e24b2f2
+# %% ../nbs/08_train.ipynb #ff4d8ed9
 @dataclass
 class Task:
     "Pictures to learn and pictures to be judged by"
@@ -665,7 +718,7 @@ class Task:
     def batches(self, train, batch_size, seed, workers=None):
         "Batches of training pictures"
         if isinstance(train, Pictures): return Resident(train, batch_size, self.flip, self.translate, self.crop, seed)
-        return Streamed(train, batch_size, self.size, workers, seed)
+        return Streamed(train, batch_size, self.size, workers, self.flip, seed)
     def judge(self, part, train):
         "Batches to evaluate on, normalised as those to train on"
         return Resident(part, max(512, train.batch_size), like=train) if isinstance(part, Pictures) else Streamed(part, train.batch_size, like=train, workers=train.workers)
@@ -674,27 +727,29 @@ class Task:
 TASKS = dict(digits=(8,False,1), mnist=(28,False,2), fashion_mnist=(28,True,2), kmnist=(28,False,2), svhn=(32,False,2), cifar10=(32,True,4), cifar10_jpeg=(32,True,4), cifar100=(32,True,4), caltech101=(64,True,8), tiny_imagenet=(64,True,8))
 
 def task(
-    name:str,              # a source for `images` with a training and a test (or validation) split; a source with one split is split 2:1
+    name:str,              # of the task, and a source for `images` with a training and a test (or validation) split; a source with one split is split 2:1
     size:int|None=None,    # pixels a side; needed for names that `TASKS` does not have
     n:int|None=None,       # training pictures, classes filled evenly; all if None
     n_test:int|None=None,
     seed:int=0,            # of these subsets and of the split
+    root=None,             # folder or parquet of the data, where it is not found by name
     stream:bool|None=None, # leave pictures as files and decode them on the way; None: where they would need more than 8 GB as bytes
 )->Task:
     "A data set as a task to train on"
-    known = TASKS.get(name)
+    known,source = TASKS.get(re.sub('[^a-z0-9]+', '_', name.lower())),name if root is None else Path(root)
     if size is None: size = known[0] if known else None
     if size is None: raise ValueError(f'give the size of the pictures in pixels; it is known for {", ".join(TASKS)}, not for {name!r}')
     flip,shift = (known[1], round(known[2]*size/known[0])) if known else (True, size//8)
-    test = images(name, n=None, seed=seed)
+    test = images(source, n=None, seed=seed)
     if test.split in ('all','train'):
         train,test = split(test, 1/3, seed)
         if n: train = _take(train, _first(train, n, seed))
         if n_test: test = _take(test, _first(test, n_test, seed))
-    else: train,test = images(name, 'train', n, seed),images(name, test.split, n_test, seed)
+    else: train,test = images(source, 'train', n, seed),images(source, test.split, n_test, seed)
+    demo = root is None and train.name=='digits'
     if stream is None: stream = (len(train)+len(test))*size*size*3>8e9
-    if stream: return Task(train.name, train, test, flip, size=size)
-    return Task(train.name, decode(train, size), decode(test, size), flip, shift, size=size, demo=name=='digits')
+    if stream: return Task(name, train, test, flip, size=size, demo=demo)
+    return Task(name, decode(train, size), decode(test, size), flip, shift, size=size, demo=demo)
 
 def _first(p, n, seed):
     "Rows of a seeded subset with the classes filled evenly"
@@ -702,7 +757,7 @@ def _first(p, n, seed):
     q = quotas(np.bincount(y, minlength=len(p.classes)), n, seed)
     return np.sort(np.concatenate([r.permutation(np.flatnonzero(y==k))[:q[k]] for k in range(len(q))]))
 
-# %% ../nbs/08_train.ipynb #3704f201
+# %% ../nbs/08_train.ipynb #654eaf07
 @dataclass(frozen=True)
 class Arm:
     "A loss, by what defines it"
@@ -739,7 +794,7 @@ def standard_arms(
             replace(u, name='onehot+sample', control='sample'), *([replace(u, name=f'onehot+{c}', control=c) for c in ('directions','simplex')] if plain else []),
             *([replace(u, name='onehot+mse/4', form='mse', weight=weight/4, control='mse/4')] if form=='von_mises' else [])]
 
-# %% ../nbs/08_train.ipynb #c8794ff2
+# %% ../nbs/08_train.ipynb #2fa4b1e5
 def paired(
     arms,                       # `Arm`s
     seeds,                      # of initialisation, targets, order, augmentation; the same for every arm
@@ -750,8 +805,8 @@ def paired(
     optimizer:str='sgd', lr:float|None=None, weight_decay:float|None=None, precision:str='no', compile:bool=False, ema:float=0.,
     phase:str='confirm',        # a word for the series: 'screen' where something is chosen, 'confirm' for fresh seeds
     held:float=0.,              # share of the training pictures to judge by, a seeded split; 0 judges by the task's test pictures
-    per_class:int|None=None,    # training pictures of each class; all if None
-    label_noise:float=0.,       # share of training labels that are wrong
+    per_class:int|None=None,    # training pictures of each class, others with each seed; all if None
+    label_noise:float=0.,       # share of training labels that are wrong, others with each seed
     memory:bool=False,          # also the accuracy of `Memory` on the features of the training pictures
     out=None,                   # file of JSON lines; rows that are there are not run again
     runs=None,                  # folder for the checkpoints of runs; none if None
@@ -763,35 +818,43 @@ def paired(
     from tqdm.auto import tqdm
     arms = list(arms)
     if len({a.name for a in arms})<len(arms): raise ValueError(f'arms need names of their own; got {[a.name for a in arms]}')
-    lr,weight_decay = (g if g is not None else o for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer]))
+    lr,weight_decay,ema,label_noise = *(float(g if g is not None else o) for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer])),float(ema),float(label_noise)
+    seeds,epochs,batch_size = [int(s) for s in seeds],int(epochs),int(batch_size)
     train,test = split(task.train, held) if held else (task.train, task.test)
-    if per_class: train = few(train, per_class)
-    if label_noise: train = noisy(train, label_noise)
+    if per_class is not None and per_class<1: raise ValueError(f'per_class is at least 1; got {per_class}')
     common = dict(model=model, data=task.name, phase=phase, split='valid' if held else 'test', optimizer=optimizer, lr=lr, weight_decay=weight_decay, epochs=epochs, batch_size=batch_size, size=task.size,
-                  precision=precision, ema=ema, per_class=per_class, label_noise=label_noise, n_train=len(train), n_eval=len(test), small=small, demo=task.demo, **(dict(command=command_line) if command_line else {}))
+                  precision=precision, ema=ema, per_class=per_class, label_noise=label_noise, n_train=len(few(train, per_class) if per_class else train), n_eval=len(test), flip=task.flip, translate=task.translate, crop=task.crop, pictures=_state(train, test), small=small, demo=task.demo, **(dict(command=command_line) if command_line else {}))
     res,main = Results(out, **common), int(os.environ.get('RANK', 0))==0
     if not main: res.path = None
-    there = Results.load(out) if out and Path(out).exists() else []
-    key = lambda r: tuple(r.get(k) for k in (*common,'seed','arm','weight','form','scheme','where','control','label_smoothing') if k not in ('small','n_eval','command'))
-    done = {key(r):r for r in there}
+    there = [r for r in (Results.load(out) if out and Path(out).exists() else []) if r['claim']=='runs']
+    told = [c for c in (*common,'arm','weight','form','scheme','where','control','label_smoothing','seed') if c not in ('small','command')]
+    def done(want): return next((r for r in there if all(r[c]==want[c] for c in told if c in r) and (r['memory'] is not None or r['diverged'] or not memory)), None)
     mine = []
     for seed,a in tqdm([(s,a) for s in seeds for a in arms], desc=f'{task.name}, {phase}', disable=not (progress and main), delay=2):
         said = dict(arm=a.name, seed=int(seed), weight=a.weight, form=a.form if a.weight else None, scheme=a.scheme if a.weight and a.control not in ('directions','simplex','sample') else None, where=a.where if a.weight else None,
                     control=a.control, label_smoothing=a.label_smoothing, label_seed=int(seed))
-        if (k:=key({**common, **said})) in done: mine.append(done[k]); continue
-        mine.append(_run(a, seed, train, test, task, res, said, runs and Path(runs)/f'{task.name}-{model}-{phase}-{a.name.replace("/", "_")}-{seed}', memory, compile, workers, device, track))
-        done[k] = mine[-1]
+        if (r:=done({**common, **said})): mine.append(r); continue
+        mine.append(_run(a, seed, _poorer(train, per_class, label_noise, seed), test, task, res, said, runs and Path(runs)/f'{task.name}-{model}-{phase}-{a.name.replace("/", "_")}-{seed}-{_hash([({**common, **said})[c] for c in told])[:6]}', memory, compile, workers, device, track))
     got = Results(); got.extend(mine)
     return got
 
-# %% ../nbs/08_train.ipynb #08f725b7
+# %% ../nbs/08_train.ipynb #a5bf58df
+def _state(*parts):
+    "A short name for the pictures of a task"
+    return _hash(*(p.digest() if isinstance(p, Pictures) else Streamed(p, 1).digest() for p in parts))
+
+def _poorer(train, per_class, label_noise, seed):
+    "Fewer pictures, wrong labels; which ones, the seed says"
+    if per_class: train = few(train, per_class, seed)
+    return noisy(train, label_noise, seed) if label_noise else train
+
 def _run(a, seed, train, test, task, res, said, folder, memory, compile, workers, device, track):
     "One run, its row"
     c,t0 = res.common,time.perf_counter()
     batches = task.batches(train, c['batch_size'], seed, workers)
     K = len(batches.classes)
     net,loss = build(c['model'], K, batches.size, seed=seed), a.loss(K, len(task.train), seed)
-    if hasattr(net, 'start'): net.start(next(Resident(train, 2000, like=batches).epoch()).x if isinstance(train, Pictures) else next(batches.epoch(0)).x)
+    if hasattr(net, 'start'): net.start(_some_views(train, batches, seed))
     a.head(net, loss, batches.size, seed)
     judge,diverged = task.judge(test, batches),False
     try:
@@ -803,6 +866,12 @@ def _run(a, seed, train, test, task, res, said, folder, memory, compile, workers
         s = Scores(1/K, None, None, None, c['n_eval'])
     return res.add('runs', 'accuracy', value=s.accuracy, nll=s.nll, ece=s.ece, accuracy_u=s.accuracy_u, memory=kept, diverged=diverged, **said, seconds=round(time.perf_counter()-t0, 2), training_seconds=round(f.seconds, 2) if f else None,
                    device=_device(net))
+
+def _some_views(train, batches, seed, n=2000):
+    "Pictures (n,C,S,S) from anywhere in the training set, normalised"
+    if not isinstance(train, Pictures): return next(iter(batches.epoch(0))).x
+    i = rng(seed, 'start').permutation(len(train))[:n]
+    return next(Resident(train[torch.as_tensor(i)], n, like=batches).epoch()).x
 
 def _spread(model, judge, targets):
     "Scores, over the processes that there are"
@@ -828,11 +897,11 @@ def _device(net):
     d = next(net.parameters()).device
     return torch.cuda.get_device_name(d) if d.type=='cuda' else d.type
 
-# %% ../nbs/08_train.ipynb #9d5aff21
+# %% ../nbs/08_train.ipynb #c2a66b06
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 
-# %% ../nbs/08_train.ipynb #5958934e
+# %% ../nbs/08_train.ipynb #e2b67faa
 _SAME = ('split','n_train','n_eval','epochs','per_class','label_noise')
 
 def _runs(rows, value='value', by=CELL):
@@ -857,7 +926,7 @@ def _pairable(d, by):
         n = d.groupby(list(by), dropna=False)[c].nunique()
         if (n>1).any(): raise ValueError(f'{c} is {" and ".join(sorted(map(str, d[c].dropna().unique())))} among the runs of one cell; such runs are no pairs: select one, or add {c!r} to `by`')
 
-# %% ../nbs/08_train.ipynb #ecf65c8b
+# %% ../nbs/08_train.ipynb #54fdf78f
 def differences(
     rows,              # Results, list of rows or DataFrame
     arm:str,           # whose gain is asked
@@ -875,7 +944,7 @@ def differences(
     m = m[[*by,'seed']].assign(arm=arm, first=first, difference=m[value].astype(float)-m[f'{value}_first'].astype(float))
     return m.dropna(subset='difference').reset_index(drop=True)
 
-# %% ../nbs/08_train.ipynb #2790204b
+# %% ../nbs/08_train.ipynb #8214a250
 def t_interval(
     values,           # (n,) one number a seed
     level:float=.95,  # coverage
@@ -888,7 +957,7 @@ def t_interval(
     h = float(t.ppf(.5+level/2, n-1))*se if n>1 else math.nan
     return Interval(m, m-h, m+h, se, n)
 
-# %% ../nbs/08_train.ipynb #470e9e35
+# %% ../nbs/08_train.ipynb #cfdc7cf1
 def _welch(value, variances, dfs, n, level=.95):
     "Interval of a value whose variance is a sum of independent ones, and its degrees of freedom by Welch and Satterthwaite"
     from scipy.stats import t
@@ -898,7 +967,7 @@ def _welch(value, variances, dfs, n, level=.95):
     h = float(t.ppf(.5+level/2, df))*se
     return Interval(float(value), float(value-h), float(value+h), se, n), df
 
-# %% ../nbs/08_train.ipynb #addf674c
+# %% ../nbs/08_train.ipynb #9ca12a01
 def pooled(
     intervals,        # one Interval a task, of independent seeds
 ):                    # (95 % Interval of the mean of their values with n the sum of theirs, degrees of freedom)
@@ -907,7 +976,7 @@ def pooled(
     if not vs: raise ValueError('no tasks to pool')
     return _welch(np.mean([o.value for o in vs]), [(o.se/len(vs))**2 for o in vs], [o.n-1 for o in vs], sum(o.n for o in vs))
 
-# %% ../nbs/08_train.ipynb #ba15c097
+# %% ../nbs/08_train.ipynb #a2529911
 def over_draws(
     d,           # DataFrame with `difference`, `seed` and `draw`
 )->Interval:     # 95 %; n is the number of draws where each seed has one, else what seeds and draws amount to
@@ -918,7 +987,7 @@ def over_draws(
     v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
     return v._replace(n=int(1+df)) if df==df else v
 
-# %% ../nbs/08_train.ipynb #1b4dedd9
+# %% ../nbs/08_train.ipynb #9033211d
 def sign_test(
     values,   # (n,) paired differences
 )->float:     # two-sided p; NaN without a pair
@@ -928,7 +997,7 @@ def sign_test(
     up,n = int((v>0).sum()),int((v!=0).sum())
     return float(binomtest(up, n).pvalue) if n else 1. if len(v) else math.nan
 
-# %% ../nbs/08_train.ipynb #392a3ab3
+# %% ../nbs/08_train.ipynb #e6c70355
 def summary(
     rows,               # Results, list of rows or DataFrame
     first:str='onehot', # the arm that others are compared with
@@ -954,7 +1023,7 @@ def summary(
             out.append(line | dict(diverged=int(r.diverged.eq(True).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
     return pd.DataFrame(out)
 
-# %% ../nbs/08_train.ipynb #50eb532a
+# %% ../nbs/08_train.ipynb #f5ab69a2
 def plot_forest(
     d,        # DataFrame with `difference`, `lo`, `hi` (shares, as of `summary`), and `data`; `arm` where there are several, `pairs` or `n`
     ax=None,
@@ -980,13 +1049,14 @@ def plot_forest(
     if len(arms)>1: ax.legend([ax.plot([], [], 'osD^vPX'[i%7]+'-', color=colors[i%7])[0] for i in range(len(arms))], arms, fontsize=8, loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/08_train.ipynb #d69d0112
+# %% ../nbs/08_train.ipynb #82ab510e
 def _arms(names, weight, form, scheme, where):
     "Arms by name, one-hot first"
     known = {a.name:a for a in standard_arms(weight, form, scheme, where)}
     if names=='all': return list(known.values())
     asked = [o.strip() for o in names.split(',') if o.strip()]
     if unknown:=[o for o in asked if o not in known]: raise ValueError(f"no arm {unknown[0]!r}; there are {', '.join(known)}")
+    if not asked: raise ValueError(f"no arms; there are {', '.join(known)}")
     return [known[o] for o in asked]
 
 def _seeds(text):
@@ -997,11 +1067,11 @@ def _seeds(text):
     if not s: raise argparse.ArgumentTypeError(f"a number of seeds from 1, or a range such as 10-14, is needed, not {text!r}")
     return s
 
-# %% ../nbs/08_train.ipynb #2311ead5
+# %% ../nbs/08_train.ipynb #2c865318
 def main(argv=None):
     "The command `u1nb-train`"
     p = argparse.ArgumentParser('u1nb-train', description='Train arms of one-hot + U(1) and their controls from scratch, paired by seed.')
-    p.add_argument('--data', default='cifar10', help='digits, cifar10, …, imagenet, or any source of `images`'); p.add_argument('--root', default=None, help='folder or parquet of the data; else it is looked up by name')
+    p.add_argument('--data', default=None, help='digits, cifar10 (if neither this nor --root is given), …, imagenet, or any source of `images`'); p.add_argument('--root', default=None, help='folder or parquet of the data; else it is looked up by name')
     p.add_argument('--model', default='resnet18', help=f'{", ".join(NETWORKS)}, a torchvision name or timm/NAME')
     p.add_argument('--arms', default='onehot,onehot+u1', help="comma-separated names, or 'all'"); p.add_argument('--seeds', type=_seeds, default='5', help="a number, or a range such as 10-14")
     p.add_argument('--weight', type=float, default=.1, help='of the U(1) term'); p.add_argument('--form', default='von_mises', choices=('von_mises','mse','cosine'))
@@ -1018,8 +1088,8 @@ def main(argv=None):
     a = p.parse_args(argv)
     try:
         arms = _arms(a.arms, a.weight, a.form, a.scheme, a.where)
-        t = task(a.root or a.data, a.size or (224 if a.data=='imagenet' else TASKS.get(a.data, (None,))[0]), a.n, a.n_test, stream=True if a.data=='imagenet' else a.stream)
-        if a.root: t.name = a.data
+        name = a.data or (Path(a.root).resolve().name if a.root else 'cifar10')
+        t = task(name, a.size or (224 if name=='imagenet' else None), a.n, a.n_test, root=a.root, stream=True if name=='imagenet' else a.stream)
         rows = paired(arms, a.seeds, t, a.model, a.epochs, a.batch_size, a.optimizer, a.lr, a.weight_decay, a.precision, a.compile, a.ema, a.phase, a.valid, a.per_class, a.label_noise, a.memory, a.out, a.runs,
                       workers=a.workers, device=a.device, track=a.track)
     except KeyboardInterrupt: sys.exit(f'u1nb-train: interrupted; the rows so far are in {a.out}, and the same command goes on from there')
@@ -1028,5 +1098,5 @@ def main(argv=None):
         sys.exit(f'u1nb-train: {e}')
     if int(os.environ.get('RANK', 0))==0: print(summary(rows, first=arms[0].name).to_string(index=False))
 
-# %% ../nbs/08_train.ipynb #a89f0ddb
+# %% ../nbs/08_train.ipynb #51b86189
 if __name__=='__main__' and '__file__' in globals(): main()   # `python -m u1nb.train`, which launchers call
