@@ -681,6 +681,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.train._affine': ('train.html#_affine', 'u1nb/train.py'),
                             'u1nb.train._all_labels': ('train.html#_all_labels', 'u1nb/train.py'),
                             'u1nb.train._arms': ('train.html#_arms', 'u1nb/train.py'),
+                            'u1nb.train._bar': ('train.html#_bar', 'u1nb/train.py'),
                             'u1nb.train._batches': ('train.html#_batches', 'u1nb/train.py'),
                             'u1nb.train._check': ('train.html#_check', 'u1nb/train.py'),
                             'u1nb.train._described': ('train.html#_described', 'u1nb/train.py'),

@@ -21,7 +21,7 @@ from .core import *
 from .data import Images, images, quotas
 from .loss import OneHotU1Loss, attach_u1, class_angles, directions, nearest_angle, simplex
 
-# %% ../nbs/08_train.ipynb #b0bad0d3
+# %% ../nbs/08_train.ipynb #c317d7c0
 @dataclass
 class Pictures:
     "Pictures of one size in memory, with their labels"
@@ -46,14 +46,14 @@ class Pictures:
         return self._moments
     def __repr__(self): return f"Pictures({self.name!r}: {len(self)} of {self.x.shape[1]}×{self.x.shape[2]}, {len(self.classes)} classes)"
 
-# %% ../nbs/08_train.ipynb #e38d7d21
+# %% ../nbs/08_train.ipynb #41aac58a
 def _hash(*parts):
     "A short name for tensors and what JSON knows"
     h = hashlib.sha256()
     for o in parts: h.update(o.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if isinstance(o, Tensor) else json.dumps(o).encode())
     return h.hexdigest()[:12]
 
-# %% ../nbs/08_train.ipynb #85247868
+# %% ../nbs/08_train.ipynb #13fdcfc3
 def decode(
     data:Images,
     size:int,      # pixels a side: the shorter side is resized (bilinear, antialiased) and the middle kept
@@ -72,7 +72,7 @@ def decode(
         for i,o in enumerate(tqdm(ex.map(one, range(len(data))), total=len(data), desc=f'decoding {data.name}', delay=2, leave=False)): x[i] = o
     return Pictures(x, torch.as_tensor(data.labels), list(data.classes), data.name)
 
-# %% ../nbs/08_train.ipynb #e87ae3de
+# %% ../nbs/08_train.ipynb #512d8987
 def split(
     p,              # `Pictures`, or `Images`
     share:float=.2, # of the second part
@@ -110,7 +110,7 @@ def noisy(
     y[wrong] = (y[wrong]+r.integers(1, K, len(wrong))) % K
     return _relabelled(p, y)
 
-# %% ../nbs/08_train.ipynb #1491b8dd
+# %% ../nbs/08_train.ipynb #02ae578a
 def _labels(p): return p.y.numpy() if isinstance(p, Pictures) else p.labels
 def _take(p, i): return p[torch.as_tensor(i)] if isinstance(p, Pictures) else Images(p.pictures, _all_labels(p), p.classes, None, p.name, p.split, p.index[i])
 def _all_labels(p):
@@ -122,7 +122,7 @@ def _relabelled(p, y):
     all_y = _all_labels(p); all_y[p.index] = y
     return Images(p.pictures, all_y, p.classes, None, p.name, p.split, p.index)
 
-# %% ../nbs/08_train.ipynb #29b3a0a3
+# %% ../nbs/08_train.ipynb #89591981
 Batch = namedtuple('Batch', 'x y index mirrored')
 Batch.__doc__ = "x (B,C,S,S) normalised, y (B,) classes, index (B,) of the pictures, mirrored (B,) bool; the last two None where a loader does not tell"
 
@@ -184,7 +184,7 @@ class Resident:
 
     def digest(self): return self.pictures.digest()
 
-# %% ../nbs/08_train.ipynb #cfcced6d
+# %% ../nbs/08_train.ipynb #8044f72d
 def _affine(mean, std, device):
     "Factor and summand (1,C,1,1) that normalise bytes"
     m,s = (torch.tensor(o, dtype=torch.float64).view(1,-1,1,1) for o in (mean, std))
@@ -202,7 +202,7 @@ def _moments(x):
     m = h@v/h.sum(1)
     return m.tolist(), ((h*(v-m[:,None])**2).sum(1)/h.sum(1)).sqrt().clamp_min(1e-6).tolist()
 
-# %% ../nbs/08_train.ipynb #c543db3d
+# %% ../nbs/08_train.ipynb #12871bfe
 class _Cropped(torch.utils.data.Dataset):
     "Pictures of an epoch in their order, decoded and cropped"
     def __init__(self, data, order, size, train, flip, seed, epoch):
@@ -220,7 +220,7 @@ class _Cropped(torch.utils.data.Dataset):
         m = self.flip and bool(r.random()<.5)
         return (x.flip(1) if m else x).permute(2,0,1),y,i,m
 
-# %% ../nbs/08_train.ipynb #df89f833
+# %% ../nbs/08_train.ipynb #492a03f7
 class Streamed:
     "Batches of pictures that are decoded and augmented by worker processes"
     def __init__(self,
@@ -256,7 +256,7 @@ class Streamed:
 
     def digest(self): return _hash(torch.as_tensor(self.data.labels), self.data.name, len(self.data), list(self.data.classes))
 
-# %% ../nbs/08_train.ipynb #ea02c888
+# %% ../nbs/08_train.ipynb #3f9e8808
 class Block(nn.Module):
     "Two 3×3 convolutions and a shortcut without weights: subsampled, new channels zero (option A)"
     def __init__(self, ni, nf, stride):
@@ -286,7 +286,7 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2,3)))
 
-# %% ../nbs/08_train.ipynb #77ba61d3
+# %% ../nbs/08_train.ipynb #c4da2808
 class _Group(nn.Module):
     def __init__(self, ni, nf):
         super().__init__()
@@ -295,7 +295,7 @@ class _Group(nn.Module):
         for c in (self.conv1,self.conv2): nn.init.dirac_(c.weight[:c.in_channels].data)
     def forward(self, x): return self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.pool(self.conv1(x)))))))
 
-# %% ../nbs/08_train.ipynb #7673ee01
+# %% ../nbs/08_train.ipynb #d95825ae
 class FastNet(nn.Module):
     "A whitening convolution and groups of two convolutions; as many groups as leave a map of about 3×3"
     def __init__(self,
@@ -325,7 +325,7 @@ class FastNet(nn.Module):
         self.whiten.weight[live] = torch.cat([w, -w]).to(self.whiten.weight)[live]
         return self
 
-# %% ../nbs/08_train.ipynb #61b17478
+# %% ../nbs/08_train.ipynb #cfcb714a
 #: our own networks by name, for pictures of `size` pixels and K classes
 NETWORKS = dict(resnet20=lambda K, size: ResNet(3, K), resnet32=lambda K, size: ResNet(5, K), resnet56=lambda K, size: ResNet(9, K),
     fastnet=lambda K, size: FastNet(K, (64,256,256), size), fastnet_small=lambda K, size: FastNet(K, (24,64,64), size))
@@ -367,7 +367,7 @@ def build(
     net.recipe = dict(name=name, K=K, size=size, stem=stem)
     return net
 
-# %% ../nbs/08_train.ipynb #3db687f1
+# %% ../nbs/08_train.ipynb #f146f475
 Scores = namedtuple('Scores', 'accuracy nll ece accuracy_u n')
 Scores.__doc__ = "accuracy in [0,1], nll in nats a picture, expected calibration error in [0,1], accuracy from u alone (NaN without a head), n pictures"
 
@@ -395,7 +395,7 @@ def scores(
     "Accuracy, negative log-likelihood and calibration"
     return _scores(_sums(logits, y, u, targets))
 
-# %% ../nbs/08_train.ipynb #3f0e21b9
+# %% ../nbs/08_train.ipynb #e14adb5f
 def _evaluate(model, data, rank=0, world=1, targets=None, autocast=nullcontext, reduce=None):
     "Scores of a network in eval mode over batches"
     was,total = model.training,0.
@@ -409,7 +409,7 @@ def _evaluate(model, data, rank=0, world=1, targets=None, autocast=nullcontext, 
     if not isinstance(total, Tensor): total = torch.zeros(49, dtype=torch.float64, device=data.device)
     return _scores(reduce(total) if reduce else total)
 
-# %% ../nbs/08_train.ipynb #d45ae269
+# %% ../nbs/08_train.ipynb #edee2b93
 def evaluate(
     model:nn.Module,
     data,              # batches: `Resident` or `Streamed`, made with `like=`
@@ -420,7 +420,7 @@ def evaluate(
     device = torch.device(device) if device else next(model.parameters()).device
     return _evaluate(model.to(device), data.to(device), targets=targets)
 
-# %% ../nbs/08_train.ipynb #eb9b844c
+# %% ../nbs/08_train.ipynb #dc5b6f1f
 def one_cycle(
     t:float,         # share of the steps done, in [0,1]
     warm:float=.2,   # share of the steps that warm up
@@ -438,7 +438,7 @@ def _optimizer(name, model, lr, wd):
     groups = [g for g in groups if g['params']]
     return torch.optim.SGD(groups, lr, momentum=.9, nesterov=True) if name=='sgd' else torch.optim.AdamW(groups, lr)
 
-# %% ../nbs/08_train.ipynb #fbccf16d
+# %% ../nbs/08_train.ipynb #783dcd23
 _FORMAT,_VERSION = 'u1nb-run','1'
 
 def _save(path, model, opt, ema, meta):
@@ -494,7 +494,7 @@ def _described(loss):
 
 def _head(model): return dict(where=model.u1.where, D=model.u1.D, layer=model.u1.layer) if hasattr(model, 'u1') else None
 
-# %% ../nbs/08_train.ipynb #3d2e8fab
+# %% ../nbs/08_train.ipynb #6598d9db
 def restore(
     path,   # the file of a run, or its folder
 ):          # the network in eval mode, its transform (PIL → (3,S,S)), and what the run was told, with its rows
@@ -511,7 +511,7 @@ def restore(
     r = meta['recipe']
     return model.eval(), v2.Compose([v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]), meta
 
-# %% ../nbs/08_train.ipynb #7000b71e
+# %% ../nbs/08_train.ipynb #3d4e0e7b
 class Diverged(ArithmeticError):
     "The loss or a weight is not finite"
 
@@ -526,7 +526,7 @@ class Fit:
         import pandas as pd
         return pd.DataFrame(self.rows).round(4).to_html(index=False, border=0)
 
-# %% ../nbs/08_train.ipynb #ad6b1ef9
+# %% ../nbs/08_train.ipynb #8cf69c37
 def _accelerator(device, precision, track, out):
     "An Accelerator for these settings, whatever was made before in this process"
     from accelerate import Accelerator
@@ -569,7 +569,7 @@ def _batches(data, train, seed, world):
     if train and min(data.batch_size, len(getattr(data, 'pictures', None) or data.data))<world: raise ValueError(f'{world} processes need at least as many pictures in a batch')
     return data
 
-# %% ../nbs/08_train.ipynb #f7efc972
+# %% ../nbs/08_train.ipynb #1ae0fd1a
 def fit(
     model:nn.Module,            # trained in place
     train,                      # `Resident`, `Streamed`, or a DataLoader of (x, y)
@@ -632,7 +632,7 @@ def fit(
     done = (averaged.module if averaged else model).eval()
     return Fit(done, rows, score() if valid is not None else None, sum(r['seconds'] for r in rows))
 
-# %% ../nbs/08_train.ipynb #5a898143
+# %% ../nbs/08_train.ipynb #29eba5be
 @contextmanager
 def _drawing(device, *words):
     "Torch's global generators at a seed of their own, and back"
@@ -648,11 +648,13 @@ def _check(acc, total, model, epoch, step, rate, file, whole=False):
     kept = f'the last good checkpoint, {file}, is kept' if file and file.exists() else 'no checkpoint was written yet' if file else 'no checkpoint was asked for (`out`)'
     raise Diverged(f"the loss or a weight is not finite at epoch {epoch}, step {step} (learning rate {rate:.3g}); {kept}. Lower `lr` or the loss's weight; form='von_mises' has bounded gradients where 'mse' has not")
 
+def _bar(show): return {} if show else dict(disable=True)   # TQDM_DISABLE holds where it is to be shown
+
 def _train(acc, model, net, train, loss, opt, step_opt, averaged, lr, epochs, first, rows, seed, wants, score, file, meta, progress):
     from tqdm.auto import tqdm
     n,look,device = len(train), 1 if acc.device.type=='cpu' else 50, acc.device
     u,mirror = wants
-    with tqdm(total=epochs*n, initial=first*n, disable=not (progress and acc.is_main_process), delay=2, leave=False, desc='training') as bar:
+    with tqdm(total=epochs*n, initial=first*n, **_bar(progress and acc.is_main_process), delay=2, leave=False, desc='training') as bar:
         for e in range(first, epochs):
             net.train()
             t0,sums,seen = time.perf_counter(),torch.zeros(2, device=device),0
@@ -703,7 +705,7 @@ def _write_rows(path, rows):
     part.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8')
     os.replace(part, path)
 
-# %% ../nbs/08_train.ipynb #ff4d8ed9
+# %% ../nbs/08_train.ipynb #7666c17e
 @dataclass
 class Task:
     "Pictures to learn and pictures to be judged by"
@@ -757,7 +759,7 @@ def _first(p, n, seed):
     q = quotas(np.bincount(y, minlength=len(p.classes)), n, seed)
     return np.sort(np.concatenate([r.permutation(np.flatnonzero(y==k))[:q[k]] for k in range(len(q))]))
 
-# %% ../nbs/08_train.ipynb #654eaf07
+# %% ../nbs/08_train.ipynb #90aab124
 @dataclass(frozen=True)
 class Arm:
     "A loss, by what defines it"
@@ -794,7 +796,7 @@ def standard_arms(
             replace(u, name='onehot+sample', control='sample'), *([replace(u, name=f'onehot+{c}', control=c) for c in ('directions','simplex')] if plain else []),
             *([replace(u, name='onehot+mse/4', form='mse', weight=weight/4, control='mse/4')] if form=='von_mises' else [])]
 
-# %% ../nbs/08_train.ipynb #2fa4b1e5
+# %% ../nbs/08_train.ipynb #b350589d
 def paired(
     arms,                       # `Arm`s
     seeds,                      # of initialisation, targets, order, augmentation; the same for every arm
@@ -830,7 +832,7 @@ def paired(
     told = [c for c in (*common,'arm','weight','form','scheme','where','control','label_smoothing','seed') if c not in ('small','command')]
     def done(want): return next((r for r in there if all(r[c]==want[c] for c in told if c in r) and (r['memory'] is not None or r['diverged'] or not memory)), None)
     mine = []
-    for seed,a in tqdm([(s,a) for s in seeds for a in arms], desc=f'{task.name}, {phase}', disable=not (progress and main), delay=2):
+    for seed,a in tqdm([(s,a) for s in seeds for a in arms], desc=f'{task.name}, {phase}', **_bar(progress and main), delay=2, leave=False):
         said = dict(arm=a.name, seed=int(seed), weight=a.weight, form=a.form if a.weight else None, scheme=a.scheme if a.weight and a.control not in ('directions','simplex','sample') else None, where=a.where if a.weight else None,
                     control=a.control, label_smoothing=a.label_smoothing, label_seed=int(seed))
         if (r:=done({**common, **said})): mine.append(r); continue
@@ -838,7 +840,7 @@ def paired(
     got = Results(); got.extend(mine)
     return got
 
-# %% ../nbs/08_train.ipynb #a5bf58df
+# %% ../nbs/08_train.ipynb #06994149
 def _state(*parts):
     "A short name for the pictures of a task"
     return _hash(*(p.digest() if isinstance(p, Pictures) else Streamed(p, 1).digest() for p in parts))
@@ -897,11 +899,11 @@ def _device(net):
     d = next(net.parameters()).device
     return torch.cuda.get_device_name(d) if d.type=='cuda' else d.type
 
-# %% ../nbs/08_train.ipynb #c2a66b06
+# %% ../nbs/08_train.ipynb #d0884532
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 
-# %% ../nbs/08_train.ipynb #e2b67faa
+# %% ../nbs/08_train.ipynb #71118801
 _SAME = ('split','n_train','n_eval','epochs','per_class','label_noise')
 
 def _runs(rows, value='value', by=CELL):
@@ -926,7 +928,7 @@ def _pairable(d, by):
         n = d.groupby(list(by), dropna=False)[c].nunique()
         if (n>1).any(): raise ValueError(f'{c} is {" and ".join(sorted(map(str, d[c].dropna().unique())))} among the runs of one cell; such runs are no pairs: select one, or add {c!r} to `by`')
 
-# %% ../nbs/08_train.ipynb #54fdf78f
+# %% ../nbs/08_train.ipynb #08b63bf2
 def differences(
     rows,              # Results, list of rows or DataFrame
     arm:str,           # whose gain is asked
@@ -944,7 +946,7 @@ def differences(
     m = m[[*by,'seed']].assign(arm=arm, first=first, difference=m[value].astype(float)-m[f'{value}_first'].astype(float))
     return m.dropna(subset='difference').reset_index(drop=True)
 
-# %% ../nbs/08_train.ipynb #8214a250
+# %% ../nbs/08_train.ipynb #d71384b3
 def t_interval(
     values,           # (n,) one number a seed
     level:float=.95,  # coverage
@@ -957,7 +959,7 @@ def t_interval(
     h = float(t.ppf(.5+level/2, n-1))*se if n>1 else math.nan
     return Interval(m, m-h, m+h, se, n)
 
-# %% ../nbs/08_train.ipynb #cfdc7cf1
+# %% ../nbs/08_train.ipynb #9a3bb868
 def _welch(value, variances, dfs, n, level=.95):
     "Interval of a value whose variance is a sum of independent ones, and its degrees of freedom by Welch and Satterthwaite"
     from scipy.stats import t
@@ -967,7 +969,7 @@ def _welch(value, variances, dfs, n, level=.95):
     h = float(t.ppf(.5+level/2, df))*se
     return Interval(float(value), float(value-h), float(value+h), se, n), df
 
-# %% ../nbs/08_train.ipynb #9ca12a01
+# %% ../nbs/08_train.ipynb #823b4c98
 def pooled(
     intervals,        # one Interval a task, of independent seeds
 ):                    # (95 % Interval of the mean of their values with n the sum of theirs, degrees of freedom)
@@ -976,7 +978,7 @@ def pooled(
     if not vs: raise ValueError('no tasks to pool')
     return _welch(np.mean([o.value for o in vs]), [(o.se/len(vs))**2 for o in vs], [o.n-1 for o in vs], sum(o.n for o in vs))
 
-# %% ../nbs/08_train.ipynb #a2529911
+# %% ../nbs/08_train.ipynb #b03ac3b5
 def over_draws(
     d,           # DataFrame with `difference`, `seed` and `draw`
 )->Interval:     # 95 %; n is the number of draws where each seed has one, else what seeds and draws amount to
@@ -987,7 +989,7 @@ def over_draws(
     v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
     return v._replace(n=int(1+df)) if df==df else v
 
-# %% ../nbs/08_train.ipynb #9033211d
+# %% ../nbs/08_train.ipynb #1ae09356
 def sign_test(
     values,   # (n,) paired differences
 )->float:     # two-sided p; NaN without a pair
@@ -997,7 +999,7 @@ def sign_test(
     up,n = int((v>0).sum()),int((v!=0).sum())
     return float(binomtest(up, n).pvalue) if n else 1. if len(v) else math.nan
 
-# %% ../nbs/08_train.ipynb #e6c70355
+# %% ../nbs/08_train.ipynb #7bfa9551
 def summary(
     rows,               # Results, list of rows or DataFrame
     first:str='onehot', # the arm that others are compared with
@@ -1023,7 +1025,7 @@ def summary(
             out.append(line | dict(diverged=int(r.diverged.eq(True).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
     return pd.DataFrame(out)
 
-# %% ../nbs/08_train.ipynb #f5ab69a2
+# %% ../nbs/08_train.ipynb #fe72ad44
 def plot_forest(
     d,        # DataFrame with `difference`, `lo`, `hi` (shares, as of `summary`), and `data`; `arm` where there are several, `pairs` or `n`
     ax=None,
@@ -1049,7 +1051,7 @@ def plot_forest(
     if len(arms)>1: ax.legend([ax.plot([], [], 'osD^vPX'[i%7]+'-', color=colors[i%7])[0] for i in range(len(arms))], arms, fontsize=8, loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/08_train.ipynb #82ab510e
+# %% ../nbs/08_train.ipynb #45cec7ec
 def _arms(names, weight, form, scheme, where):
     "Arms by name, one-hot first"
     known = {a.name:a for a in standard_arms(weight, form, scheme, where)}
@@ -1067,7 +1069,7 @@ def _seeds(text):
     if not s: raise argparse.ArgumentTypeError(f"a number of seeds from 1, or a range such as 10-14, is needed, not {text!r}")
     return s
 
-# %% ../nbs/08_train.ipynb #2c865318
+# %% ../nbs/08_train.ipynb #1053d73b
 def main(argv=None):
     "The command `u1nb-train`"
     p = argparse.ArgumentParser('u1nb-train', description='Train arms of one-hot + U(1) and their controls from scratch, paired by seed.')
@@ -1098,5 +1100,5 @@ def main(argv=None):
         sys.exit(f'u1nb-train: {e}')
     if int(os.environ.get('RANK', 0))==0: print(summary(rows, first=arms[0].name).to_string(index=False))
 
-# %% ../nbs/08_train.ipynb #51b86189
+# %% ../nbs/08_train.ipynb #534fc3c2
 if __name__=='__main__' and '__file__' in globals(): main()   # `python -m u1nb.train`, which launchers call
