@@ -6,7 +6,7 @@
 __all__ = ['TRAINED', 'CLAIMS', 'normalisation', 'enlarge', 'Study', 'halves', 'Looks', 'clause', 'c1', 'c2', 'c3', 'c4', 'c5',
            'c6', 'overall', 'c7', 'c8', 'figures', 'report', 'network', 'reproduce', 'main', 'probe']
 
-# %% ../nbs/09_claims.ipynb #75b2ba43
+# %% ../nbs/09_claims.ipynb #5810003c
 import argparse,base64,copy,hashlib,html,importlib,inspect,io,json,math,os,platform,sys,time
 from pathlib import Path
 import numpy as np, torch
@@ -22,7 +22,8 @@ from .extract import observe
 from .memory import *
 from .models import bottlenecks,calibrate_bn,pretrained,random_twin,with_padding
 from .loss import detach_u1
-from .train import CELL,differences,over_draws,paired,plot_forest,pooled,restore,standard_arms,t_interval,task
+from .train import CELL,differences,over_draws,plot_forest,pooled,restore,standard_arms,t_interval,task
+from .train import paired as paired_runs
 from .train import _runs
 
 # %% ../nbs/09_claims.ipynb #2fafdc9b
@@ -1166,11 +1167,11 @@ def _study(claims, model, data, split, n, cells, seeds, seed, out, device, arch,
     return Study(net, transform, pics, name, data if data in ('photos','digits') or not Path(data).exists() else Path(data).resolve().name, spare=spare, photographed=images('photos', 'as_photographed') if data=='photos' and pics.split=='shifted' else None,
                  fresh=fresh, cells=cells, seeds=seeds, seed=seed, device=device, out=out/'passes', demo=demo, memory=store, test=test, controls=controls, head=head, labelled_name=None if labelled==data else labelled)
 
-# %% ../nbs/09_claims.ipynb #df5e38d7
+# %% ../nbs/09_claims.ipynb #08cf5c35
 def _digits_runs(out, device=None, seeds=5):
     "Runs on digits for C7 and C8: one-hot, one-hot + U(1), and that with random angles; the configuration is the one that 23_from_scratch chose"
     if out.exists(): os.replace(out, out.with_name('runs.before.jsonl'))
-    return paired(standard_arms(.1)[:3], range(seeds), task('digits'), 'fastnet_small', 10, 64, 'adamw', 3e-3, out=out, small=True, device=device)
+    return paired_runs(standard_arms(.03)[:3], range(seeds), task('digits'), 'fastnet_small', 10, 64, 'sgd', .1, out=out, small=True, device=device)
 
 # %% ../nbs/09_claims.ipynb #1e20942b
 def reproduce(
