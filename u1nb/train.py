@@ -705,7 +705,7 @@ def _write_rows(path, rows):
     part.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8')
     os.replace(part, path)
 
-# %% ../nbs/08_train.ipynb #7666c17e
+# %% ../nbs/08_train.ipynb #a445ae51
 @dataclass
 class Task:
     "Pictures to learn and pictures to be judged by"
@@ -759,7 +759,7 @@ def _first(p, n, seed):
     q = quotas(np.bincount(y, minlength=len(p.classes)), n, seed)
     return np.sort(np.concatenate([r.permutation(np.flatnonzero(y==k))[:q[k]] for k in range(len(q))]))
 
-# %% ../nbs/08_train.ipynb #90aab124
+# %% ../nbs/08_train.ipynb #589f5bc4
 @dataclass(frozen=True)
 class Arm:
     "A loss, by what defines it"
@@ -796,7 +796,7 @@ def standard_arms(
             replace(u, name='onehot+sample', control='sample'), *([replace(u, name=f'onehot+{c}', control=c) for c in ('directions','simplex')] if plain else []),
             *([replace(u, name='onehot+mse/4', form='mse', weight=weight/4, control='mse/4')] if form=='von_mises' else [])]
 
-# %% ../nbs/08_train.ipynb #b350589d
+# %% ../nbs/08_train.ipynb #151ab9dd
 def paired(
     arms,                       # `Arm`s
     seeds,                      # of initialisation, targets, order, augmentation; the same for every arm
@@ -840,7 +840,7 @@ def paired(
     got = Results(); got.extend(mine)
     return got
 
-# %% ../nbs/08_train.ipynb #06994149
+# %% ../nbs/08_train.ipynb #6e1c402f
 def _state(*parts):
     "A short name for the pictures of a task"
     return _hash(*(p.digest() if isinstance(p, Pictures) else Streamed(p, 1).digest() for p in parts))
@@ -899,11 +899,11 @@ def _device(net):
     d = next(net.parameters()).device
     return torch.cuda.get_device_name(d) if d.type=='cuda' else d.type
 
-# %% ../nbs/08_train.ipynb #d0884532
+# %% ../nbs/08_train.ipynb #a526cd05
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 
-# %% ../nbs/08_train.ipynb #71118801
+# %% ../nbs/08_train.ipynb #d41b0398
 _SAME = ('split','n_train','n_eval','epochs','per_class','label_noise')
 
 def _runs(rows, value='value', by=CELL):
@@ -928,7 +928,7 @@ def _pairable(d, by):
         n = d.groupby(list(by), dropna=False)[c].nunique()
         if (n>1).any(): raise ValueError(f'{c} is {" and ".join(sorted(map(str, d[c].dropna().unique())))} among the runs of one cell; such runs are no pairs: select one, or add {c!r} to `by`')
 
-# %% ../nbs/08_train.ipynb #08b63bf2
+# %% ../nbs/08_train.ipynb #33af4da3
 def differences(
     rows,              # Results, list of rows or DataFrame
     arm:str,           # whose gain is asked
@@ -946,7 +946,7 @@ def differences(
     m = m[[*by,'seed']].assign(arm=arm, first=first, difference=m[value].astype(float)-m[f'{value}_first'].astype(float))
     return m.dropna(subset='difference').reset_index(drop=True)
 
-# %% ../nbs/08_train.ipynb #d71384b3
+# %% ../nbs/08_train.ipynb #c32f1246
 def t_interval(
     values,           # (n,) one number a seed
     level:float=.95,  # coverage
@@ -959,7 +959,7 @@ def t_interval(
     h = float(t.ppf(.5+level/2, n-1))*se if n>1 else math.nan
     return Interval(m, m-h, m+h, se, n)
 
-# %% ../nbs/08_train.ipynb #9a3bb868
+# %% ../nbs/08_train.ipynb #cc3ebddf
 def _welch(value, variances, dfs, n, level=.95):
     "Interval of a value whose variance is a sum of independent ones, and its degrees of freedom by Welch and Satterthwaite"
     from scipy.stats import t
@@ -969,7 +969,7 @@ def _welch(value, variances, dfs, n, level=.95):
     h = float(t.ppf(.5+level/2, df))*se
     return Interval(float(value), float(value-h), float(value+h), se, n), df
 
-# %% ../nbs/08_train.ipynb #823b4c98
+# %% ../nbs/08_train.ipynb #ffc87102
 def pooled(
     intervals,        # one Interval a task, of independent seeds
 ):                    # (95 % Interval of the mean of their values with n the sum of theirs, degrees of freedom)
@@ -978,7 +978,7 @@ def pooled(
     if not vs: raise ValueError('no tasks to pool')
     return _welch(np.mean([o.value for o in vs]), [(o.se/len(vs))**2 for o in vs], [o.n-1 for o in vs], sum(o.n for o in vs))
 
-# %% ../nbs/08_train.ipynb #b03ac3b5
+# %% ../nbs/08_train.ipynb #8458e94c
 def over_draws(
     d,           # DataFrame with `difference`, `seed` and `draw`
 )->Interval:     # 95 %; n is the number of draws where each seed has one, else what seeds and draws amount to
@@ -989,7 +989,7 @@ def over_draws(
     v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
     return v._replace(n=int(1+df)) if df==df else v
 
-# %% ../nbs/08_train.ipynb #1ae09356
+# %% ../nbs/08_train.ipynb #3d79a1d3
 def sign_test(
     values,   # (n,) paired differences
 )->float:     # two-sided p; NaN without a pair
@@ -999,7 +999,7 @@ def sign_test(
     up,n = int((v>0).sum()),int((v!=0).sum())
     return float(binomtest(up, n).pvalue) if n else 1. if len(v) else math.nan
 
-# %% ../nbs/08_train.ipynb #7bfa9551
+# %% ../nbs/08_train.ipynb #a1c87711
 def summary(
     rows,               # Results, list of rows or DataFrame
     first:str='onehot', # the arm that others are compared with
@@ -1025,7 +1025,7 @@ def summary(
             out.append(line | dict(diverged=int(r.diverged.eq(True).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
     return pd.DataFrame(out)
 
-# %% ../nbs/08_train.ipynb #fe72ad44
+# %% ../nbs/08_train.ipynb #4dab6e7e
 def plot_forest(
     d,        # DataFrame with `difference`, `lo`, `hi` (shares, as of `summary`), and `data`; `arm` where there are several, `pairs` or `n`
     ax=None,
@@ -1051,7 +1051,7 @@ def plot_forest(
     if len(arms)>1: ax.legend([ax.plot([], [], 'osD^vPX'[i%7]+'-', color=colors[i%7])[0] for i in range(len(arms))], arms, fontsize=8, loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/08_train.ipynb #45cec7ec
+# %% ../nbs/08_train.ipynb #0bd6287a
 def _arms(names, weight, form, scheme, where):
     "Arms by name, one-hot first"
     known = {a.name:a for a in standard_arms(weight, form, scheme, where)}
@@ -1069,7 +1069,7 @@ def _seeds(text):
     if not s: raise argparse.ArgumentTypeError(f"a number of seeds from 1, or a range such as 10-14, is needed, not {text!r}")
     return s
 
-# %% ../nbs/08_train.ipynb #1053d73b
+# %% ../nbs/08_train.ipynb #5af92279
 def main(argv=None):
     "The command `u1nb-train`"
     p = argparse.ArgumentParser('u1nb-train', description='Train arms of one-hot + U(1) and their controls from scratch, paired by seed.')
@@ -1100,5 +1100,5 @@ def main(argv=None):
         sys.exit(f'u1nb-train: {e}')
     if int(os.environ.get('RANK', 0))==0: print(summary(rows, first=arms[0].name).to_string(index=False))
 
-# %% ../nbs/08_train.ipynb #534fc3c2
+# %% ../nbs/08_train.ipynb #b969edc9
 if __name__=='__main__' and '__file__' in globals(): main()   # `python -m u1nb.train`, which launchers call
