@@ -869,17 +869,20 @@ def _one_sided(r, alpha=.025):
     z = (r['value']-r['threshold'])/r['se']*(-1 if r.get('below') else 1)
     return float(t.sf(z, max(1, r.get('df') or r['n']-1)))
 
-# %% ../nbs/09_claims.ipynb #14f24f3b
+# %% ../nbs/09_claims.ipynb #c54a5dfe
 def _confirmed(rows, screen, phases):
-    "Runs that may be judged, on test data and of seeds that no screening saw, and the screening's runs"
+    "Runs that may be judged, on test data and of seeds that no choice saw, and the runs that were chosen by"
+    import pandas as pd
     d = _runs(rows)
-    d = d.reindex(columns=d.columns.union(['phase','control','scheme','form','weight','where','label_seed','split','small','demo','n_train'], sort=False)).fillna({c:'' for c in CELL})
-    seen = d[d.phase=='screen'] if screen is None else _runs(screen) if len(screen) else d[:0]
-    if screen is None and not len(seen): raise ValueError('no runs of phase screen, so that nothing says which seeds are fresh; give them as `screen`, or screen=[] where nothing was chosen')
+    d = d.reindex(columns=d.columns.union(['phase','control','scheme','form','weight','where','label_seed','label_smoothing','split','small','demo','n_train'], sort=False)).fillna({c:'' for c in CELL})
+    given = d[d.phase=='screen'] if screen is None else _runs(screen) if len(screen) else d[:0]
+    seen = pd.concat([given, d[(d.split=='valid')&(d.phase!='screen')]]) if len(given) else d[d.split=='valid']
+    if screen is None and not len(given): raise ValueError('no runs of phase screen, so that nothing says which seeds are fresh; give them as `screen`, or screen=[] where nothing was chosen')
     there,d = _listed(d.phase),d[d.phase.isin(phases)].assign(demo=lambda o: o.demo.eq(True), small=lambda o: o.small.eq(True), draw=lambda o: o.label_seed.where(o.scheme=='random'))
     if not len(d): raise ValueError(f'no runs of phase {" or ".join(phases)} to judge; there are {there}')
     if (d.split!='test').any(): raise ValueError(f'a claim is judged on split test; these runs are of {_listed(d.split)}')
     if len(seen) and (seen['split']!='valid').any(): raise ValueError(f'a configuration is chosen on split valid; the screening saw {_listed(seen["split"])}')
+    if ((d.arm=='onehot')&((d.weight.fillna(0)>0)|(d.label_smoothing.fillna(0)>0))).any(): raise ValueError('runs of arm onehot have a weight or label smoothing; one-hot has neither')
     if bad:=sorted(set(d.seed)&set(seen.seed)): raise ValueError(f'seeds {_listed(bad)} were used by the screening; run fresh ones')
     return d[d.phase==d.groupby([*CELL,'arm','seed','draw'], dropna=False).phase.transform('first')],seen      # a run of two phases is one run
 
@@ -890,15 +893,24 @@ def _chosen(d, arm, random):
     one = d[d.arm==arm] if arm else d[d.control.isna()&(d.arm!='onehot')&((d.scheme=='random')==random)]
     if not len(one): raise ValueError(f'no runs of {f"arm {arm!r}" if arm else "a U(1) arm with random angles" if random else "a U(1) arm"}; there are {_listed(d.arm)}')
     if random and one.draw.isna().any(): raise ValueError('runs with random angles need scheme "random" and a label_seed, which says which draw of the angles they had')
-    if many:=[f'{c} {_listed(one[c])}' for c in ('form','weight','where','scheme',*(() if random else ('arm',))) if one[c].map(str).nunique()>1]: raise ValueError(f'one configuration is judged; these runs are of {"; ".join(many)}. Name the one that validation chose with `arm`')
+    if many:=[f'{c} {_listed(one[c])}' for c in ('form','weight','where','scheme','label_smoothing',*(() if random else ('arm',))) if one[c].map(str).nunique()>1]: raise ValueError(f'one configuration is judged; these runs are of {"; ".join(many)}. Name the one that validation chose with `arm`')
     return one
 
-# %% ../nbs/09_claims.ipynb #724212d5
+def _was_screened(one, seen):
+    "Fail unless validation data saw the configuration that is judged (with angles of either scheme)"
+    c = ['form','weight','where']
+    if len(seen) and not (seen[c]==one.iloc[0][c]).all(1).any(): raise ValueError(f'the screening has no run of {", ".join(f"{k} {one.iloc[0][k]}" for k in c)}; what is judged is what validation chose')
+
+# %% ../nbs/09_claims.ipynb #c17656e5
 def _gains(d, one, other, random):
-    "Cell → interval of the paired difference to an arm"
+    "Cell → interval of the paired difference to an arm, and the differences, with their draws"
     import pandas as pd
     parts = [differences(pd.concat([g, d[d.arm==other]]), g.arm.iloc[0], other).assign(draw=g.draw.iloc[0]) for _,g in one.groupby(['arm','draw'] if random else ['arm'])]
-    return {k:over_draws(g) if random else t_interval(g.difference) for k,g in pd.concat(parts).groupby(list(CELL), sort=False)}
+    return {k:(over_draws(g) if random else t_interval(g.difference), g) for k,g in pd.concat(parts).groupby(list(CELL), sort=False)}
+
+def _pool(gains, random): return pooled((v, g.groupby('draw' if random else 'seed').difference.mean()) for v,g in gains.values())
+
+def _sure(v): return v.n>1 and v.se>1e-9    # differences that are all the same tell nothing of their spread
 
 def _says(g):
     "Columns of a row that speaks of these runs"
@@ -906,51 +918,61 @@ def _says(g):
 
 def _task_rows(cl, tasks, gains):
     "Rows of the paired differences to one-hot, and each task's verdict"
-    ps = [_one_sided(dict(v._asdict(), threshold=0., clause=clause(v, 1e-12))) if v.n>1 else 1. for v in gains.values()]
+    ps = [_one_sided(dict(v._asdict(), threshold=0., clause=clause(v, 1e-12))) if _sure(v) else 1. for v,_ in gains.values()]
     cells = {}
-    for (k,v),p in zip(gains.items(), holm(ps)):
-        said = 'met' if p<=.025 and v.lo>0 else 'excluded' if v.hi<0 else 'open'
-        cells[f'{k[1]} on {k[0]}, {k[2]}'] = 'supported' if said=='met' else 'not supported' if said=='excluded' or _flat(v) else 'inconclusive'
-        cl.fixed(1, 'paired difference to one-hot', said, 'above one-hot: > 0, Holm over tasks', interval=v, control='onehot', threshold=0., df=v.n-1, p_holm=float(p), seeds=int(tasks[k].seed.nunique()), draws=int(tasks[k].draw.nunique()), **_says(tasks[k]))
+    for (k,(v,g)),p in zip(gains.items(), holm(ps)):
+        said = 'open' if not _sure(v) else 'met' if p<=.025 and v.lo>0 else 'excluded' if v.hi<0 else 'open'
+        cells[f'{k[1]} on {k[0]}, {k[2]}'] = 'not supported' if said=='excluded' or _flat(v) else 'supported' if said=='met' else 'inconclusive'
+        cl.fixed(1, 'paired difference to one-hot', said, 'above one-hot: > 0, Holm over tasks', interval=v, control='onehot', threshold=0., df=v.n-1, p_holm=float(p), seeds=int(g.seed.nunique()), draws=int(g.draw.nunique()), **_says(tasks[k]))
     return cells
 
-def _flat(v): return -.002<=v.lo and v.hi<=.002     # ±.2 points
+def _flat(v): return _sure(v) and -.002<=v.lo and v.hi<=.002     # ±.2 points
 
 def _control_rows(cl, d, one, tasks, random, kind, weight):
     "Rows of the paired differences to each arm that is this control, pooled and by task"
-    arms = d[(d.control==kind)&(True if weight is None else np.isclose(d.weight.astype(float), weight or math.nan))].arm.unique()
+    c,same = one.iloc[0],d.control==kind
+    if weight is not None: same &= np.isclose(d.weight.astype(float), weight or math.nan)&(d['where']==c['where'])&((d.scheme==c.scheme) if kind=='mse/4' else (d.form==c.form))
+    arms = d[same].arm.unique()
     what,k = 'paired difference to a control, pooled',dict(rule=f'above {kind}, pooled over tasks: > 0', **_says(one))
-    if not len(arms): cl.fixed(2, what, 'open', control=kind, why=f'no such arm ran{"" if weight is None else f" at weight {weight:.3g}"}', **k)
+    if not len(arms): cl.fixed(2, what, 'open', control=kind, why=f'no such arm ran{"" if weight is None else f" at weight {weight:.3g}"}{f" with {c.scheme} angles" if kind=="mse/4" else ""}', **k)
     for a in arms:
         o = _gains(d, one, a, random)
-        for c,v in o.items(): cl.add('paired difference to a control', v, control=a, df=v.n-1, **_says(tasks[c]))
-        lost = [c[0] for c in tasks if c not in o]
-        v,df = pooled(o.values()) if o else (Interval(*[math.nan]*4, 0),math.nan)
-        cl.fixed(2, what, 'open' if lost else clause(v, 1e-12), interval=v, control=a, threshold=0., df=df, smallest=smallest_effect(v.se, 1+df), **({'why':f'no seeds in common on {_listed(lost)}'} if lost else {}), **k)
+        for cell,(v,_) in o.items(): cl.add('paired difference to a control', v, control=a, df=v.n-1, **_says(tasks[cell]))
+        lost = [cell[0] for cell in tasks if cell not in o]
+        v,df = _pool(o, random) if o else (Interval(*[math.nan]*4, 0),math.nan)
+        cl.fixed(2, what, 'open' if lost or not _sure(v) else clause(v, 1e-12), interval=v, control=a, threshold=0., df=df, smallest=smallest_effect(v.se, 1+df), **({'why':f'no seeds in common on {_listed(lost)}'} if lost else {}), **k)
 
-# %% ../nbs/09_claims.ipynb #f8e93ea5
+# %% ../nbs/09_claims.ipynb #3cedaa0f
 def _trained(claim, rows, results, screen, arm, random):
-    "Rows of C7 or C8"
+    "Rows of C7 or C8, embedded data apart"
     res = Results() if results is None else results
     d,seen = _confirmed(rows, screen, ('confirm','random') if random else ('confirm',))
+    for demo in (False, True):
+        if (d.demo==demo).any(): _judged(claim, d[d.demo==demo], seen, arm, random, res)
+    return res
+
+def _judged(claim, d, seen, arm, random, res):
+    "Rows of one verdict"
     one = _chosen(d, arm, random)
+    _was_screened(one, seen)
     tasks,gains,whole = dict(tuple(one.groupby(list(CELL), sort=False))),_gains(d, one, 'onehot', random),_says(one)
     if lost:=[k for k in tasks if k not in gains]: raise ValueError(f'no seeds in common with onehot on {_listed(k[0] for k in lost)}; run both arms on the same seeds')
     config = {c:one[c].iloc[0] for c in ('form','weight','where','scheme')}
     common = dict(config, groups='draw of the angles' if random else 'seed', split='test', arm=_listed(one.arm), **{f'{p}{c}':_listed(one[c]) for p,c in (('','device'), ('runs_','commit')) if c in one})
     cl = _Clauses(lambda *a, **k: res.add(claim, *a, **{**common, **k}))
     cells = _task_rows(cl, tasks, gains)
-    v,df = pooled(gains.values())
+    v,df = _pool(gains, random)
     cl.add('paired difference to one-hot, pooled', v, control='onehot', df=df, smallest=smallest_effect(v.se, 1+df), **whole)
-    if random: cl.fixed(1, 'draws of the angles', 'met' if (n:=min(g.draw.nunique() for g in tasks.values()))>=5 else 'open', 'at least 5 draws on every task', value=n, **whole)
+    n = min(g.draw.nunique() for _,g in gains.values())
+    if random: cl.fixed(1, 'draws of the angles', 'met' if n>=5 else 'open', 'at least 5 draws on every task', value=n, **whole)
     w = float(config['weight'])
     for kind,at in dict(smoothing=None, sample=w, directions=w, simplex=w, **({'mse/4':w/4} if config['form']=='von_mises' else {})).items(): _control_rows(cl, d, one, tasks, random, kind, at)
     full = any('imagenet' in k[0].lower() and (g.n_train>=1_000_000).all() and not g.small.any() for k,g in tasks.items())
     cl.fixed(2, 'ImageNet', 'met' if full else 'open', 'the whole of ImageNet is among the tasks', **({} if full else {'why':'it is not: at most partly'}), **whole)
-    verdict,flat = _judge(cl.said[1], cl.said[2]),all(map(_flat, gains.values()))
-    if verdict=='inconclusive' and flat: verdict = 'not supported'
+    verdict,flat = _judge(cl.said[1], cl.said[2]),all(_flat(v) for v,_ in gains.values())
+    if flat: verdict = 'not supported'
+    if random and n<5: verdict,flat = 'inconclusive',False
     cl.add('verdict', verdict=verdict, cells=cells, clauses=dict(first=cl.said[1], then=cl.said[2]), n=len(cells), screened=len(seen), left_out=_listed({k for k in d.data}-{k[0] for k in tasks}), **({'why':'every interval lies within ±.2 points'} if flat else {}), **{**whole, 'groups':'task'})
-    return res
 
 # %% ../nbs/09_claims.ipynb #57087a46
 def c7(

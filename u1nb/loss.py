@@ -169,7 +169,7 @@ class U1Loss(nn.Module):
 
     def extra_repr(self): return f'K={self.targets.shape[0]}, D={self.targets.shape[1]}, form={self.form!r}, reduction={self.reduction!r}'
 
-# %% ../nbs/07_loss.ipynb #5bccc964
+# %% ../nbs/07_loss.ipynb #62167bdb
 class OneHotU1Loss(nn.Module):
     "Cross-entropy of the logits plus `weight` times the U(1) loss of u (C7, C8)"
     def __init__(self,
@@ -198,6 +198,7 @@ class OneHotU1Loss(nn.Module):
         if logits.ndim!=2: raise ValueError(f'logits are (B,K); got shape {tuple(logits.shape)}')
         B,K = logits.shape
         if target.ndim!=2: target = _indices(target, K, B, 'target')
+        elif target.shape!=(B,K) or not target.is_floating_point(): raise ValueError(f'soft targets are ({B},{K}) probabilities, class indices ({B},) integers; got {target.dtype} of shape {tuple(target.shape)}')
         one = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), target, label_smoothing=self.label_smoothing, reduction=self.reduction if B else self.reduction.replace('mean', 'sum'))
         if self.u1 is None: return dict(onehot=one)
         return dict(onehot=one, u1=self._u1(K, u, target, index, mirrored))

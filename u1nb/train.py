@@ -840,7 +840,7 @@ def paired(
     got = Results(); got.extend(mine)
     return got
 
-# %% ../nbs/08_train.ipynb #6e1c402f
+# %% ../nbs/08_train.ipynb #a3ae7ca6
 def _state(*parts):
     "A short name for the pictures of a task"
     return _hash(*(p.digest() if isinstance(p, Pictures) else Streamed(p, 1).digest() for p in parts))
@@ -853,6 +853,7 @@ def _poorer(train, per_class, label_noise, seed):
 def _run(a, seed, train, test, task, res, said, folder, memory, compile, workers, device, track):
     "One run, its row"
     c,t0 = res.common,time.perf_counter()
+    if compile: torch.compiler.reset()      # each run compiles its own network; their number is limited
     batches = task.batches(train, c['batch_size'], seed, workers)
     K = len(batches.classes)
     net,loss = build(c['model'], K, batches.size, seed=seed), a.loss(K, len(task.train), seed)
@@ -903,8 +904,8 @@ def _device(net):
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 
-# %% ../nbs/08_train.ipynb #d41b0398
-_SAME = ('split','n_train','n_eval','epochs','per_class','label_noise')
+# %% ../nbs/08_train.ipynb #230fea30
+_SAME = ('split','n_train','n_eval','epochs','per_class','label_noise','lr','weight_decay','batch_size','size','precision','ema','flip','translate','crop','pictures')
 
 def _runs(rows, value='value', by=CELL):
     "Rows of runs as a DataFrame, with the columns that pairing needs"
@@ -925,8 +926,8 @@ def _pairable(d, by):
         differ = [c for c in same if c not in ('value','seconds') and same[c].astype(str).nunique()>1]
         raise ValueError(f'{len(same)} rows of one run ({", ".join(f"{a}={b}" for a,b in k.items())})'+(f', which differ in {", ".join(differ)}; select one, or add it to `by`' if differ else '; each arm runs once a seed: delete the copies'))
     for c in (c for c in _SAME if c in d and c not in by):
-        n = d.groupby(list(by), dropna=False)[c].nunique()
-        if (n>1).any(): raise ValueError(f'{c} is {" and ".join(sorted(map(str, d[c].dropna().unique())))} among the runs of one cell; such runs are no pairs: select one, or add {c!r} to `by`')
+        n = d.groupby(list(by), dropna=False)[c].nunique(dropna=False)
+        if (n>1).any(): raise ValueError(f'{c} is {" and ".join(sorted(map(str, d[c].unique())))} among the runs of one cell; such runs are no pairs: select one, or add {c!r} to `by`')
 
 # %% ../nbs/08_train.ipynb #33af4da3
 def differences(
@@ -969,16 +970,25 @@ def _welch(value, variances, dfs, n, level=.95):
     h = float(t.ppf(.5+level/2, df))*se
     return Interval(float(value), float(value-h), float(value+h), se, n), df
 
-# %% ../nbs/08_train.ipynb #ffc87102
+# %% ../nbs/08_train.ipynb #ad37232a
 def pooled(
-    intervals,        # one Interval a task, of independent seeds
-):                    # (95 % Interval of the mean of their values with n the sum of theirs, degrees of freedom)
-    "Mean over tasks, each weighing the same"
-    vs = list(intervals)
-    if not vs: raise ValueError('no tasks to pool')
-    return _welch(np.mean([o.value for o in vs]), [(o.se/len(vs))**2 for o in vs], [o.n-1 for o in vs], sum(o.n for o in vs))
+    tasks,            # (Interval, Series of the differences by seed or draw) of each task
+):                    # (95 % Interval of the mean of the tasks' values with n the sum of theirs, degrees of freedom)
+    "Mean over tasks, each weighing the same; what runs of the same seed have in common on several tasks counts once"
+    ts = list(tasks)
+    if not ts: raise ValueError('no tasks to pool')
+    if len(ts)==1: return ts[0][0],ts[0][0].n-1
+    T,n = len(ts),sum(v.n for v,_ in ts)
+    v,df = _welch(np.mean([v.value for v,_ in ts]), [(v.se/T)**2 for v,_ in ts], [v.n-1 for v,_ in ts], n)
+    shared = 0.
+    for i,(_,a) in enumerate(ts):
+        for _,b in ts[i+1:]:
+            g = a.index.intersection(b.index)
+            if len(g)>1: shared += 2*float(((a[g]-a.mean())*(b[g]-b.mean())).sum())*len(g)/(len(g)-1)/(len(a)*len(b))/T**2
+    df = min(df, len(set().union(*(s.index for _,s in ts)))-1)
+    return _welch(v.value, [v.se**2+max(0., shared)], [df], n)
 
-# %% ../nbs/08_train.ipynb #8458e94c
+# %% ../nbs/08_train.ipynb #aef205ca
 def over_draws(
     d,           # DataFrame with `difference`, `seed` and `draw`
 )->Interval:     # 95 %; n is the number of draws where each seed has one, else what seeds and draws amount to
@@ -989,7 +999,7 @@ def over_draws(
     v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
     return v._replace(n=int(1+df)) if df==df else v
 
-# %% ../nbs/08_train.ipynb #3d79a1d3
+# %% ../nbs/08_train.ipynb #5709fb59
 def sign_test(
     values,   # (n,) paired differences
 )->float:     # two-sided p; NaN without a pair
@@ -999,7 +1009,7 @@ def sign_test(
     up,n = int((v>0).sum()),int((v!=0).sum())
     return float(binomtest(up, n).pvalue) if n else 1. if len(v) else math.nan
 
-# %% ../nbs/08_train.ipynb #a1c87711
+# %% ../nbs/08_train.ipynb #e09682b7
 def summary(
     rows,               # Results, list of rows or DataFrame
     first:str='onehot', # the arm that others are compared with
@@ -1025,7 +1035,7 @@ def summary(
             out.append(line | dict(diverged=int(r.diverged.eq(True).sum()) if 'diverged' in r else 0, seconds=r.seconds.mean() if 'seconds' in r else math.nan))
     return pd.DataFrame(out)
 
-# %% ../nbs/08_train.ipynb #4dab6e7e
+# %% ../nbs/08_train.ipynb #bab97dbe
 def plot_forest(
     d,        # DataFrame with `difference`, `lo`, `hi` (shares, as of `summary`), and `data`; `arm` where there are several, `pairs` or `n`
     ax=None,
@@ -1051,7 +1061,7 @@ def plot_forest(
     if len(arms)>1: ax.legend([ax.plot([], [], 'osD^vPX'[i%7]+'-', color=colors[i%7])[0] for i in range(len(arms))], arms, fontsize=8, loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/08_train.ipynb #0bd6287a
+# %% ../nbs/08_train.ipynb #532971c7
 def _arms(names, weight, form, scheme, where):
     "Arms by name, one-hot first"
     known = {a.name:a for a in standard_arms(weight, form, scheme, where)}
@@ -1069,7 +1079,7 @@ def _seeds(text):
     if not s: raise argparse.ArgumentTypeError(f"a number of seeds from 1, or a range such as 10-14, is needed, not {text!r}")
     return s
 
-# %% ../nbs/08_train.ipynb #5af92279
+# %% ../nbs/08_train.ipynb #038b213a
 def main(argv=None):
     "The command `u1nb-train`"
     p = argparse.ArgumentParser('u1nb-train', description='Train arms of one-hot + U(1) and their controls from scratch, paired by seed.')
@@ -1100,5 +1110,5 @@ def main(argv=None):
         sys.exit(f'u1nb-train: {e}')
     if int(os.environ.get('RANK', 0))==0: print(summary(rows, first=arms[0].name).to_string(index=False))
 
-# %% ../nbs/08_train.ipynb #b969edc9
+# %% ../nbs/08_train.ipynb #14ec11c7
 if __name__=='__main__' and '__file__' in globals(): main()   # `python -m u1nb.train`, which launchers call
