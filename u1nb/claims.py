@@ -869,7 +869,7 @@ def _one_sided(r, alpha=.025):
     z = (r['value']-r['threshold'])/r['se']*(-1 if r.get('below') else 1)
     return float(t.sf(z, max(1, r.get('df') or r['n']-1)))
 
-# %% ../nbs/09_claims.ipynb #c54a5dfe
+# %% ../nbs/09_claims.ipynb #02355246
 def _confirmed(rows, screen, phases):
     "Runs that may be judged, on test data and of seeds that no choice saw, and the runs that were chosen by"
     import pandas as pd
@@ -899,7 +899,7 @@ def _chosen(d, arm, random):
 def _was_screened(one, seen):
     "Fail unless validation data saw the configuration that is judged (with angles of either scheme)"
     c = ['form','weight','where']
-    if len(seen) and not (seen[c]==one.iloc[0][c]).all(1).any(): raise ValueError(f'the screening has no run of {", ".join(f"{k} {one.iloc[0][k]}" for k in c)}; what is judged is what validation chose')
+    if len(seen) and not (seen[c]==one.iloc[0][c]).all(axis=1).any(): raise ValueError(f'the screening has no run of {", ".join(f"{k} {one.iloc[0][k]}" for k in c)}; what is judged is what validation chose')
 
 # %% ../nbs/09_claims.ipynb #c17656e5
 def _gains(d, one, other, random):
