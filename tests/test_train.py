@@ -135,6 +135,8 @@ TWO = textwrap.dedent('''
     assert len(set(b[0])&set(b[1]))==0 and len(b[0])==len(b[1])==8, b                       # sixteen of seventeen, none twice
     s = [None,None]; torch.distributed.all_gather_object(s, [o.tolist() for o in model.buffers()])
     assert s[0]==s[1], s                                                                     # one batch norm for all
+    f = fit(model, dl, dl, None, 1, out=sys.argv[1], track='tensorboard', device='cpu', progress=False)   # a tracker leaves the processes together
+    assert f.scores.n==17
     class Bad(nn.Module):
         def forward(self, out, y): l = nn.functional.cross_entropy(out, y); return l*float('nan') if rank==1 else l
     try: fit(model, dl, None, Bad(), 1, device='cpu', progress=False)
@@ -143,7 +145,7 @@ TWO = textwrap.dedent('''
 
 def test_processes_share_pictures_statistics_and_errors(tmp_path):
     (tmp_path/'two.py').write_text(TWO)
-    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'two.py')], env=ENV, capture_output=True, text=True, timeout=120)
+    p = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'two.py'), str(tmp_path/'run')], env=ENV, capture_output=True, text=True, timeout=120)
     assert p.returncode==0 and p.stdout.count('both stopped')==2, p.stdout+p.stderr[-3000:]
 
 def test_restored_networks_see_what_they_were_judged_on(tmp_path, imagenet):

@@ -704,6 +704,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.train._pairable': ('train.html#_pairable', 'u1nb/train.py'),
                             'u1nb.train._part': ('train.html#_part', 'u1nb/train.py'),
                             'u1nb.train._poorer': ('train.html#_poorer', 'u1nb/train.py'),
+                            'u1nb.train._rates': ('train.html#_rates', 'u1nb/train.py'),
                             'u1nb.train._reflect': ('train.html#_reflect', 'u1nb/train.py'),
                             'u1nb.train._relabelled': ('train.html#_relabelled', 'u1nb/train.py'),
                             'u1nb.train._resume': ('train.html#_resume', 'u1nb/train.py'),

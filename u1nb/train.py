@@ -420,7 +420,7 @@ def evaluate(
     device = torch.device(device) if device else next(model.parameters()).device
     return _evaluate(model.to(device), data.to(device), targets=targets)
 
-# %% ../nbs/08_train.ipynb #dc5b6f1f
+# %% ../nbs/08_train.ipynb #e404b2ab
 def one_cycle(
     t:float,         # share of the steps done, in [0,1]
     warm:float=.2,   # share of the steps that warm up
@@ -430,6 +430,11 @@ def one_cycle(
 
 #: peak learning rate and weight decay where none is given
 OPTIMIZERS = dict(sgd=(.1, 5e-4), adamw=(1e-3, .05))
+
+def _rates(name, lr, wd):
+    "Learning rate and weight decay, those of the optimiser where none is given"
+    if name not in OPTIMIZERS: raise ValueError(f'optimizer is one of {", ".join(OPTIMIZERS)}; got {name!r}')
+    return [float(o if g is None else g) for g,o in zip((lr, wd), OPTIMIZERS[name])]
 
 def _optimizer(name, model, lr, wd):
     "SGD with Nesterov momentum .9, or AdamW"
@@ -569,7 +574,7 @@ def _batches(data, train, seed, world):
     if train and min(data.batch_size, len(getattr(data, 'pictures', None) or data.data))<world: raise ValueError(f'{world} processes need at least as many pictures in a batch')
     return data
 
-# %% ../nbs/08_train.ipynb #1ae0fd1a
+# %% ../nbs/08_train.ipynb #b2994a0f
 def fit(
     model:nn.Module,            # trained in place
     train,                      # `Resident`, `Streamed`, or a DataLoader of (x, y)
@@ -590,10 +595,9 @@ def fit(
     progress:bool=True,
 )->Fit:
     "Train; a run that was cut off goes on from its last epoch"
-    if optimizer not in OPTIMIZERS: raise ValueError(f'optimizer is one of {", ".join(OPTIMIZERS)}; got {optimizer!r}')
     if epochs<1: raise ValueError(f'epochs is at least 1; got {epochs}')
     if track and not out: raise ValueError(f'{track} writes into a folder: give `out`')
-    lr,wd,ema,seed = *(float(g if g is not None else o) for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer])),float(ema),int(seed)
+    lr,wd,ema,seed = *_rates(optimizer, lr, weight_decay),float(ema),int(seed)
     out,loss = Path(out) if out else None, nn.CrossEntropyLoss() if loss is None else loss
     wants_u,wants_mirror = _wants(model, loss)
     acc = _accelerator(device, precision, track, out)
@@ -628,7 +632,7 @@ def fit(
     finally:
         acc.unwrap_model(net, keep_fp32_wrapper=False, keep_torch_compile=False)
         model.__dict__.pop('forward', None)
-        if track: acc.end_training()
+        for t in acc.trackers: t.finish()      # `end_training` would take the process group along, which the scores and the next run need
     done = (averaged.module if averaged else model).eval()
     return Fit(done, rows, score() if valid is not None else None, sum(r['seconds'] for r in rows))
 
@@ -705,7 +709,7 @@ def _write_rows(path, rows):
     part.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8')
     os.replace(part, path)
 
-# %% ../nbs/08_train.ipynb #a445ae51
+# %% ../nbs/08_train.ipynb #d11b0bb6
 @dataclass
 class Task:
     "Pictures to learn and pictures to be judged by"
@@ -736,18 +740,19 @@ def task(
     seed:int=0,            # of these subsets and of the split
     root=None,             # folder or parquet of the data, where it is not found by name
     stream:bool|None=None, # leave pictures as files and decode them on the way; None: where they would need more than 8 GB as bytes
+    download:bool=False,   # let torchvision download what is missing
 )->Task:
     "A data set as a task to train on"
     known,source = TASKS.get(re.sub('[^a-z0-9]+', '_', name.lower())),name if root is None else Path(root)
     if size is None: size = known[0] if known else None
     if size is None: raise ValueError(f'give the size of the pictures in pixels; it is known for {", ".join(TASKS)}, not for {name!r}')
     flip,shift = (known[1], round(known[2]*size/known[0])) if known else (True, size//8)
-    test = images(source, n=None, seed=seed)
+    test = images(source, n=None, seed=seed, download=download)
     if test.split in ('all','train'):
         train,test = split(test, 1/3, seed)
         if n: train = _take(train, _first(train, n, seed))
         if n_test: test = _take(test, _first(test, n_test, seed))
-    else: train,test = images(source, 'train', n, seed),images(source, test.split, n_test, seed)
+    else: train,test = images(source, 'train', n, seed, download=download),images(source, test.split, n_test, seed)
     demo = root is None and train.name=='digits'
     if stream is None: stream = (len(train)+len(test))*size*size*3>8e9
     if stream: return Task(name, train, test, flip, size=size, demo=demo)
@@ -796,7 +801,7 @@ def standard_arms(
             replace(u, name='onehot+sample', control='sample'), *([replace(u, name=f'onehot+{c}', control=c) for c in ('directions','simplex')] if plain else []),
             *([replace(u, name='onehot+mse/4', form='mse', weight=weight/4, control='mse/4')] if form=='von_mises' else [])]
 
-# %% ../nbs/08_train.ipynb #151ab9dd
+# %% ../nbs/08_train.ipynb #a752fae5
 def paired(
     arms,                       # `Arm`s
     seeds,                      # of initialisation, targets, order, augmentation; the same for every arm
@@ -820,7 +825,7 @@ def paired(
     from tqdm.auto import tqdm
     arms = list(arms)
     if len({a.name for a in arms})<len(arms): raise ValueError(f'arms need names of their own; got {[a.name for a in arms]}')
-    lr,weight_decay,ema,label_noise = *(float(g if g is not None else o) for g,o in zip((lr, weight_decay), OPTIMIZERS[optimizer])),float(ema),float(label_noise)
+    lr,weight_decay,ema,label_noise = *_rates(optimizer, lr, weight_decay),float(ema),float(label_noise)
     seeds,epochs,batch_size = [int(s) for s in seeds],int(epochs),int(batch_size)
     train,test = split(task.train, held) if held else (task.train, task.test)
     if per_class is not None and per_class<1: raise ValueError(f'per_class is at least 1; got {per_class}')
@@ -1079,11 +1084,12 @@ def _seeds(text):
     if not s: raise argparse.ArgumentTypeError(f"a number of seeds from 1, or a range such as 10-14, is needed, not {text!r}")
     return s
 
-# %% ../nbs/08_train.ipynb #038b213a
+# %% ../nbs/08_train.ipynb #80efc5d6
 def main(argv=None):
     "The command `u1nb-train`"
     p = argparse.ArgumentParser('u1nb-train', description='Train arms of one-hot + U(1) and their controls from scratch, paired by seed.')
     p.add_argument('--data', default=None, help='digits, cifar10 (if neither this nor --root is given), …, imagenet, or any source of `images`'); p.add_argument('--root', default=None, help='folder or parquet of the data; else it is looked up by name')
+    p.add_argument('--download', action='store_true', help='let torchvision download what is missing')
     p.add_argument('--model', default='resnet18', help=f'{", ".join(NETWORKS)}, a torchvision name or timm/NAME')
     p.add_argument('--arms', default='onehot,onehot+u1', help="comma-separated names, or 'all'"); p.add_argument('--seeds', type=_seeds, default='5', help="a number, or a range such as 10-14")
     p.add_argument('--weight', type=float, default=.1, help='of the U(1) term'); p.add_argument('--form', default='von_mises', choices=('von_mises','mse','cosine'))
@@ -1101,7 +1107,7 @@ def main(argv=None):
     try:
         arms = _arms(a.arms, a.weight, a.form, a.scheme, a.where)
         name = a.data or (Path(a.root).resolve().name if a.root else 'cifar10')
-        t = task(name, a.size or (224 if name=='imagenet' else None), a.n, a.n_test, root=a.root, stream=True if name=='imagenet' else a.stream)
+        t = task(name, a.size or (224 if name=='imagenet' else None), a.n, a.n_test, root=a.root, stream=True if name=='imagenet' else a.stream, download=a.download)
         rows = paired(arms, a.seeds, t, a.model, a.epochs, a.batch_size, a.optimizer, a.lr, a.weight_decay, a.precision, a.compile, a.ema, a.phase, a.valid, a.per_class, a.label_noise, a.memory, a.out, a.runs,
                       workers=a.workers, device=a.device, track=a.track)
     except KeyboardInterrupt: sys.exit(f'u1nb-train: interrupted; the rows so far are in {a.out}, and the same command goes on from there')
