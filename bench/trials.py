@@ -13,7 +13,7 @@ torch.set_num_threads(1)      # before anything counts: the processes are forked
 from u1nb.core import Results
 from u1nb.train import Arm, paired, standard_arms, task
 
-RATES,WEIGHTS,CHOICE,FRESH = (.2,.4,.8),(.03,.1,.3,1.),range(1000, 1003),range(100)
+RATES,WEIGHTS,CHOICE,FRESH = (.05,.1,.2,.4,.8),(.03,.1,.3,1.),range(1000, 1003),range(100)
 FIRST = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+simplex')   # of the eight arms, those that run first
 
 def screened():
