@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Plane', 'Interval', 'COLUMNS', 'test_tensor', 'plane', 'rng', 'generator', 'group_ids', 'group_sums',
            'expanded_quantiles', 'bootstrap_means', 'bootstrap', 'smallest_effect', 'holm', 'commit', 'versions',
-           'command', 'Results']
+           'command', 'Results', 'write_tensors', 'read_tensors', 'code_digest', 'processes', 'from_first', 'together']
 
 # %% ../nbs/00_core.ipynb #8b6564d6
-import json,math,os,platform,shlex,subprocess,sys,time
+import ast,hashlib,inspect,json,math,os,platform,shlex,subprocess,sys,textwrap,time
 from collections import namedtuple
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -270,3 +271,98 @@ def _table(rows):
         return d
     d = pd.DataFrame([one(r) for r in rows], columns=None if rows else ['claim'])
     return d.dropna(axis=1, how='all').fillna('')
+
+# %% ../nbs/00_core.ipynb #db4e278f
+def write_tensors(
+    path,          # of the file; an older one is replaced whole, or not at all
+    tensors:dict,  # name → Tensor
+    **text,        # what the file says of itself: strings, or what JSON knows
+)->Path:           # of the file
+    "Write tensors and text as safetensors, in one step"
+    from safetensors.torch import save_file
+    path = Path(path)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, part, {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()})
+        with open(part, 'rb') as f: os.fsync(f.fileno())
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
+    return path
+
+# %% ../nbs/00_core.ipynb #8a972223
+def read_tensors(
+    path,         # of a file that `write_tensors` wrote
+)->tuple:         # {name: Tensor}, {name: str}
+    "The tensors of a safetensors file and the text beside them"
+    from safetensors import SafetensorError,safe_open
+    try:
+        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+    except SafetensorError as e: raise ValueError(f'{path} cannot be read: it was cut off, or is no safetensors file ({e}). Delete it, or give another') from e
+
+# %% ../nbs/00_core.ipynb #bf5278bb
+def code_digest(
+    *objects,  # functions and classes
+)->str:        # 12 hexadecimal digits
+    "What functions and classes say, and those of their own packages and of this one that they name; docstrings, comments and layout apart"
+    roots,todo,said = {'u1nb', *(_root(o) for o in objects)},list(objects),{}
+    while todo:
+        o = inspect.unwrap(todo.pop(0))
+        if isinstance(o, type): todo += [b for b in o.__bases__ if _root(b) in roots]
+        name = f'{o.__module__}.{o.__qualname__}'
+        if name in said: continue
+        said[name],names = _statements(o)
+        there = getattr(o, '__globals__', None) or vars(sys.modules.get(o.__module__, math))
+        for n in sorted(names & there.keys()):
+            v = there[n]
+            if inspect.isroutine(v) or isinstance(v, type): todo += [v] if _root(v) in roots and hasattr(v, '__qualname__') else []
+            elif isinstance(v, (str,int,float,tuple)): said[f'{name}: {n}'] = repr(v)
+    return hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()[:12]
+
+# %% ../nbs/00_core.ipynb #92a0c1b7
+def _root(o): return (getattr(o, '__module__', None) or '').partition('.')[0]
+
+def _statements(o):
+    "The statements of a function or class as text, and the names in them; of one without source (or a piece of a line, as lambdas are), its bytecode"
+    try: tree = ast.parse(textwrap.dedent(inspect.getsource(o)))
+    except (OSError,TypeError,SyntaxError):
+        codes = [c for f in (vars(o).values() if isinstance(o, type) else [o]) for c in [getattr(inspect.unwrap(f) if callable(f) else f, '__code__', None)] if c]
+        for c in codes: codes += [k for k in c.co_consts if inspect.iscode(k)]
+        return repr([(c.co_code.hex(), c.co_names, [k for k in c.co_consts[1:] if not inspect.iscode(k)]) for c in codes]), {n for c in codes for n in c.co_names}
+    for t in ast.walk(tree):
+        if isinstance(t, (ast.FunctionDef,ast.ClassDef)) and ast.get_docstring(t) is not None: t.body = t.body[1:] or [ast.Pass()]
+    return ast.unparse(tree), {t.id for t in ast.walk(tree) if isinstance(t, ast.Name)}
+
+# %% ../nbs/00_core.ipynb #71a3004f
+def processes(
+)->tuple[int,int]: # its number from 0, and how many there are
+    "This process among those that share the work: of `accelerate launch`, of torchrun, or of a process group of one's own"
+    import torch.distributed as dist
+    if not dist.is_available(): return 0,1
+    if int(os.environ.get('WORLD_SIZE', 1))>1 and not dist.is_initialized():
+        from accelerate import PartialState
+        PartialState(cpu=not torch.cuda.is_available() or os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1','true','yes'))
+    return (dist.get_rank(),dist.get_world_size()) if dist.is_initialized() else (0,1)
+
+# %% ../nbs/00_core.ipynb #7dc77496
+def from_first(
+    value,   # anything; what the others give is not looked at
+):           # the first process's
+    "What the first process has, in all of them"
+    if processes()[1]==1: return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, 0)
+    return box[0]
+
+# %% ../nbs/00_core.ipynb #a95754e5
+@contextmanager
+def together():
+    "What fails in one process fails in all"
+    error = None
+    try: yield
+    except Exception as e: error = e
+    me,world = processes()
+    said = [error and f'{type(error).__name__}: {error}']*world
+    if world>1: torch.distributed.all_gather_object(said, said[0])
+    if error: raise error
+    if any(said): raise RuntimeError('; '.join(f'process {k+1} of {world} failed with {o}' for k,o in enumerate(said) if o))
