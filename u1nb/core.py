@@ -297,10 +297,11 @@ def read_tensors(
     "The tensors of a safetensors file and the text beside them"
     from safetensors import SafetensorError,safe_open
     try:
-        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k).clone() for k in f.keys()}, dict(f.metadata() or {})
     except SafetensorError as e: raise ValueError(f'{path} cannot be read: it was cut off, or is no safetensors file ({e}). Delete it, or give another') from e
 
 # %% ../nbs/00_core.ipynb #bf5278bb
+@lru_cache(1024)
 def code_digest(
     *objects,  # functions and classes
 )->str:        # 12 hexadecimal digits

@@ -568,7 +568,7 @@ class Source:
         transform=None,  # picture → (C,H,W): a function, or a Hugging Face image processor; None where the items are tensors
         rgb:bool=True,   # bring PIL pictures of other modes to RGB
     ):
-        self.data,self.transform,self.rgb,self.collate,self.ids = data,transform,rgb,None,None
+        self.data,self.transform,self.rgb,self.collate,self.ids,self._looks = data,transform,rgb,None,None,{}
         if isinstance(data, torch.utils.data.DataLoader): self._unload(data)
         if not hasattr(self.data, '__len__') or not hasattr(self.data, '__getitem__'): raise TypeError(f'pictures are known by their number: a data set has a length and items; {type(self.data).__name__} has none. Make a list of it')
         self.lock = nullcontext() if isinstance(self.data, (list,tuple,torch.Tensor)) or getattr(self.data, 'threads', False) else threading.Lock()
@@ -621,6 +621,7 @@ class Source:
         n:int=32,  # pictures that are looked at
     )->dict:       # how many pictures, digests of their numbers, labels, groups and files, and of how some of them look to the network
         "What identifies these pictures"
+        if n in self._looks: return self._looks[n]
         at = np.unique(np.linspace(0, len(self)-1, min(n, len(self))).round().astype(int)).tolist()
         h = hashlib.sha256()
         for k in at: h.update(self.batch(self.numbers(k, k+1))[0].contiguous().numpy(force=True).tobytes())
@@ -629,7 +630,8 @@ class Source:
         while src is not None:                                     # files that were changed are other files
             known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for a in ('paths','files') for f in map(Path, getattr(src, a, None) or ()) if f.exists()]
             src = next((o for a in ('pictures','data') if (o:=getattr(src, a, None)) is not None and not isinstance(src, torch.Tensor)), None)
-        return dict(n=len(self), split=s if isinstance(s:=getattr(self.data, 'split', None), str) else None, known=hashlib.sha256(repr(known).encode()).hexdigest()[:12], look=h.hexdigest()[:12])
+        self._looks[n] = dict(n=len(self), split=s if isinstance(s:=getattr(self.data, 'split', None), str) else None, known=hashlib.sha256(repr(known).encode()).hexdigest()[:12], look=h.hexdigest()[:12])
+        return self._looks[n]
 
 # %% ../nbs/01_data.ipynb #c9c05382
 def _picture_label(item):

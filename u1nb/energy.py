@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Rings', 'BeamWidth', 'Profile', 'energy', 'density', 'encircled_energy', 'concentration', 'rings', 'ring_means',
-           'ee_radius', 'centroid', 'beam_width', 'radial_profile', 'harmonics', 'channel_share', 'Fit', 'Fits',
-           'fit_profile', 'shrunk_cov', 'SombreroTest', 'sombrero_test', 'SymmetryTest', 'symmetry_test', 'EnergyMap',
-           'factorial', 'InputEnergy', 'plot_map', 'plot_surface', 'plot_profile', 'plot_concentration']
+           'ee_radius', 'centroid', 'beam_width', 'radial_profile', 'harmonics', 'channel_share', 'energy_density',
+           'Fit', 'Fits', 'fit_profile', 'shrunk_cov', 'SombreroTest', 'sombrero_test', 'SymmetryTest', 'symmetry_test',
+           'EnergyMap', 'factorial', 'InputEnergy', 'plot_map', 'plot_surface', 'plot_profile', 'plot_concentration']
 
 # %% ../nbs/04_energy.ipynb #976b95c9
 import itertools,math
@@ -241,6 +241,13 @@ def _square_sums(acts):
 def _sums(a):
     q = a.square()
     return q.sum(1), q.sum(3).sum(2)
+
+# %% ../nbs/04_energy.ipynb #071b2592
+def energy_density(
+    acts:Tensor, # (B,C,H,W) activations, floating point
+)->Tensor:       # (B,H,W) float64 that sums to 1 over each map; NaN where a map is 0 everywhere
+    "Share of each picture's energy at each site"
+    return density(_square_sums(acts)[0])
 
 # %% ../nbs/04_energy.ipynb #0258a41a
 _RIVALS = ('constant','gaussian','lorentzian','cosine')
@@ -568,6 +575,24 @@ class _Layer:
         if more>0: self.classes,self.counts = (torch.cat([o, o.new_zeros(more, *o.shape[1:])]) for o in (self.classes, self.counts))
         self.classes.index_add_(0, labels, p); self.counts += torch.bincount(labels, minlength=len(self.counts))
 
+    def state(self): return dict(rows=torch.from_numpy(np.concatenate(self.rows)), total=self.total, classes=self.classes, counts=self.counts, n=torch.tensor([self.n, self.empty]), **({'maps':torch.cat(self.maps)} if self.maps else {}))
+    def merge(self, o):
+        if self.total.shape!=o.total.shape: raise ValueError(f'maps of {tuple(self.total.shape)} and {tuple(o.total.shape)} sites do not merge; one observer takes pictures of one size')
+        self.n,self.empty,self.rows,self.maps,self.total = self.n+o.n,self.empty+o.empty,self.rows+o.rows,self.maps+o.maps,self.total+o.total
+        K = max(len(self.counts), len(o.counts))
+        self.classes,self.counts = (sum(F.pad(v, [0,0]*(v.ndim-1)+[0,K-len(v)]) for v in pair) for pair in ((self.classes, o.classes), (self.counts, o.counts)))
+
+def _by_layer(state):
+    "Layer → `_Layer` of an EnergyMap's state"
+    parts = {}
+    for k,v in state.items(): parts.setdefault(tuple(k.rpartition('/')[0].split('/', 1)), {})[k.rpartition('/')[2]] = v.clone()
+    res = {}
+    for (_,name),t in sorted(parts.items(), key=lambda o: int(o[0][0])):
+        l = res[name] = _Layer(t['total'].shape)
+        l.rows,l.maps,l.total,l.classes,l.counts = [t['rows'].numpy()],[t['maps']] if 'maps' in t else [],t['total'],t['classes'],t['counts']
+        l.n,l.empty = t['n'].tolist()
+    return res
+
 # %% ../nbs/04_energy.ipynb #190be179
 class EnergyMap:
     "Observer of the energy of any layers: mean density, whole and per class, and a row of measures per picture"
@@ -599,6 +624,13 @@ class EnergyMap:
             p = p.cpu()
             l.add(p, lab)
             if 'all' in self.keep or name in self.keep or ('last' in self.keep and name==list(acts)[-1]): l.maps.append(p)
+
+    def state(self): return {f'{i}/{name}/{k}':v for i,(name,l) in enumerate(self._l.items()) for k,v in l.state().items()}
+    def load(self, state): self._l = _by_layer(state)
+    def merge(self, other):
+        for name,l in other._l.items():
+            if name in self._l: self._l[name].merge(l)
+            else: self._l[name] = l
 
     @property
     def layers(self):
