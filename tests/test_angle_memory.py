@@ -1,9 +1,10 @@
 "Angles, their tests and the memory against plain numpy, on the maps of real architectures"
 import math
 import numpy as np, pytest, torch
-from u1nb.angle import AngleStat, circ_corr, class_bias, theta
+from u1nb.angle import circ_corr, class_bias, order_parameter, picture_z
 from u1nb.core import generator, rng
-from u1nb.extract import observe
+from u1nb.energy import energy_density
+from u1nb.extract import Collect, observe
 from u1nb.memory import Memory
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
 
@@ -18,7 +19,7 @@ def seen(request):
     maps,hs = {},[net.get_submodule(l.name).register_forward_hook(lambda m,i,o,k=l.key: maps.setdefault(k, o.detach().clone())) for l in layers]
     with torch.no_grad(): net(x)
     for h in hs: h.remove()
-    angle,mems = AngleStat(),{l.key:Memory(layer=l.key) for l in layers}
+    angle,mems = Collect(z=picture_z, centroid=lambda a: order_parameter(energy_density(a), 'centroid')),{l.key:Memory(layer=l.key) for l in layers}
     class Data:
         def __len__(self): return len(x)
         def __getitem__(self, i): return x[i],int(y[i])
@@ -33,13 +34,13 @@ def test_order_parameter(seen):
         H,W = E.shape[1:]
         X,Y = np.meshgrid((2*np.arange(W)+1)/W-1, 1-(2*np.arange(H)+1)/H)
         phase = np.where(np.hypot(X, Y)>1e-12, np.exp(1j*np.arctan2(Y, X)), 0)
-        np.testing.assert_allclose(angle.z(l.key), (p*phase).sum((1,2)), atol=2e-5)
-        np.testing.assert_allclose(angle.z(l.key, 'centroid'), (p*(X+1j*Y)).sum((1,2)), atol=2e-5)
-        assert np.array_equal(angle.labels(l.key), y)
+        np.testing.assert_allclose(angle.z[l.key], (p*phase).sum((1,2)), atol=2e-5)
+        np.testing.assert_allclose(angle.centroid[l.key], (p*(X+1j*Y)).sum((1,2)), atol=2e-5)
+        assert np.array_equal(angle.labels, y)
 
 def test_bias(seen):
     layers,_,y,angle,_ = seen
-    z = angle.z(layers[-1].key)
+    z = angle.z[layers[-1].key]
     b = class_bias(z, y, n_perm=99)
     u,K,N = z/abs(z),4,len(z)
     T = sum(abs(u[y==k].sum())**2/(y==k).sum() for k in range(K))

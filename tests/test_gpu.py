@@ -2,17 +2,21 @@
 import pytest, torch
 from u1nb.core import generator, test_tensor
 from u1nb.energy import EnergyMap
-from u1nb.extract import observe
+from u1nb.extract import Collect, load_pass, observe
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_observe_on_gpu():
+def test_observe_on_gpu(tmp_path):
     net,_ = pretrained('resnet18', weights=None)
-    x = torch.randn(8, 3, 224, 224, generator=generator(0))
+    x = torch.randn(40, 3, 224, 224, generator=generator(0))
     net = calibrate_bn(net, x)
     layers = bottlenecks(net)
-    a,b = (observe(net, x, layers, EnergyMap(), device=d) for d in ('cpu','cuda'))
-    for l in layers: test_tensor(b.mean(l.key), a.mean(l.key), tol=1e-3)
+    (a,at),(b,bt) = (observe(net, x, layers, [EnergyMap(),Collect(taps=lambda a: a)], device=d, save=tmp_path/d) for d in ('cpu','cuda'))
+    for l in layers:
+        test_tensor(b.mean(l.key), a.mean(l.key), tol=1e-3)
+        assert abs(bt.taps[l.key]-at.taps[l.key]).max()<=1e-4*abs(at.taps[l.key]).max()
+    load_pass(tmp_path/'cuda', again:=[EnergyMap(),Collect(taps=lambda a: a)])
+    test_tensor(again[0].mean(), b.mean())
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @pytest.mark.parametrize('precision', ['no','bf16','fp16'])

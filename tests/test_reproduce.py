@@ -41,14 +41,14 @@ def test_command_says_what_is_wrong(args, says, tmp_path):
 def test_stored_accuracy_again():
     "What a memory of half the digits says of the others, measured anew"
     import numpy as np
-    from u1nb.claims import Looks, halves
-    from u1nb.extract import observe
-    from u1nb.memory import Memory
+    from u1nb.claims import halves
+    from u1nb.extract import Collect, observe
+    from u1nb.memory import Memory, pool
     rows = Results.load(ROOT/'nbs/results/22_pretrained_memory/mobilenet_v2-digits.jsonl')
     old, = [r for r in rows if r['statistic']=='accuracy' and r['control']=='trained']
     net,tfm = pretrained('mobilenet_v2')
     store,test = halves(images('digits', n=old['memory']+old['pictures'], seed=old['seed']), old['seed'])
-    a,b = (observe(net, o, old['layer'], Looks(), transform=tfm).pooled[old['layer']] for o in (store,test))
+    a,b = (observe(net, o, old['layer'], Collect(pooled=pool), transform=tfm).pooled[old['layer']] for o in (store,test))
     assert float(Memory().add(a, store.labels).score(b, test.labels).accuracy)==pytest.approx(old['value'], abs=1.5/len(test))
 
 NET = """

@@ -8,7 +8,7 @@ __all__ = ['Plane', 'Interval', 'COLUMNS', 'test_tensor', 'plane', 'rng', 'gener
            'command', 'Results', 'write_tensors', 'read_tensors', 'code_digest', 'processes', 'from_first', 'together']
 
 # %% ../nbs/00_core.ipynb #8b6564d6
-import ast,hashlib,inspect,json,math,os,platform,shlex,subprocess,sys,textwrap,time
+import ast,atexit,hashlib,inspect,json,math,os,platform,shlex,subprocess,sys,textwrap,time
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import lru_cache
@@ -342,6 +342,7 @@ def processes(
     if not dist.is_available(): return 0,1
     if int(os.environ.get('WORLD_SIZE', 1))>1 and not dist.is_initialized():
         from accelerate import PartialState
+        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())   # left to itself, it may abort at the end of the process
         PartialState(cpu=not torch.cuda.is_available() or os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1','true','yes'))
     return (dist.get_rank(),dist.get_world_size()) if dist.is_initialized() else (0,1)
 

@@ -128,7 +128,7 @@ def _tapped(model, plan):
             return dict(out)
         yield run
 
-# %% ../nbs/03_extract.ipynb #dd04a92d
+# %% ../nbs/03_extract.ipynb #808ce33e
 def observe(
     model:nn.Module,
     data,                # a `Source`, or what it takes: (picture, label) items, pictures, Hugging Face dicts, a DataLoader, a tensor (N,C,H,W)
@@ -158,6 +158,7 @@ def observe(
             elif me==0: file.resume(file.path)
         if world>1:
             _merge(obs, before, finished)
+            if me==0: _close(obs)
             if file and not finished: file.whole()
     return observers
 
@@ -167,7 +168,7 @@ def default_device(
     "The fastest device at hand"
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
-# %% ../nbs/03_extract.ipynb #12f2437b
+# %% ../nbs/03_extract.ipynb #15fde200
 def _pass(model, source, keys, obs, batch_size, device, file, share):
     "The pictures of this process's share that were not seen yet, to the observers"
     start = file.resume() if file else share[0]
@@ -189,8 +190,7 @@ def _pass(model, source, keys, obs, batch_size, device, file, share):
             except Exception:
                 if file and not file.dirty: file.write(file.done)        # what was seen before the picture that failed
                 raise
-    for o in obs:
-        if hasattr(o, 'close'): o.close()                                # an observer that holds files
+    _close(obs)
     if file: file.write(share[1])
 
 # %% ../nbs/03_extract.ipynb #610b1226
@@ -233,7 +233,7 @@ class _Batches:
         whole = lambda o: torch.cat(o) if len(o)>1 else o[0]
         self.show(whole(index), None if any(y is None for y in ys) else whole(ys), {k:whole([a[k] for a in acts]) for k in self.keys}, done)
 
-# %% ../nbs/03_extract.ipynb #998a62d1
+# %% ../nbs/03_extract.ipynb #a93a5288
 def _sizes(net, x, keys, threads):
     "Pictures that a stream takes at a time, so that the largest activation stays in a core's cache, and that observers are shown, up to 32, so that what the taps hold does too. On a GPU both are what fills half of its free memory, with all that waits"
     sizes = []
@@ -261,6 +261,10 @@ def _full_precision():
     torch.backends.cudnn.allow_tf32 = False
     try: yield
     finally: torch.backends.cudnn.allow_tf32 = was
+
+def _close(obs):
+    for o in obs:
+        if hasattr(o, 'close'): o.close()      # an observer that holds files
 
 def _wants_rgb(model): return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)==3
 
