@@ -73,9 +73,21 @@ def test_killed_twenty_times(tmp_path):
 
 @pytest.mark.parametrize('launch', [['torch.distributed.run','--standalone','--nproc_per_node','2'], ['torch.distributed.run','--standalone','--nproc_per_node','3'],
     ['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','--main_process_port','0']], ids=['torchrun 2','torchrun 3','accelerate 2'])
-def test_shared(launch, tmp_path):
+def test_shared(launch, tmp_path, says):
     "Two and three processes see each picture once, and all end with what one process ends with"
-    script = tmp_path/'script.py'
+    script,want = says
+    run(None, '-m', *launch, script, tmp_path, 'save')
+    files = sorted(tmp_path.glob('says*.pt'))
+    assert len(files)==(3 if '3' in launch else 2)
+    for f in files:
+        for k,v in torch.load(f).items(): torch.testing.assert_close(v, want[k], rtol=1e-6, atol=1e-6, equal_nan=True)
+    assert not list(tmp_path.glob('pass.safetensors.*')) and read_tensors(tmp_path/'pass.safetensors')[1]['done']=='131'
+
+@pytest.fixture(scope='module')
+def says(tmp_path_factory):
+    "A script that writes what its observers say, and what they say in one process"
+    d = tmp_path_factory.mktemp('shared')
+    script = d/'script.py'
     script.write_text(SCENE+textwrap.dedent('''
         root = Path(sys.argv[1])
         energy,memory,few,values,acts = go(root, save=len(sys.argv)>2)
@@ -83,15 +95,8 @@ def test_shared(launch, tmp_path):
         torch.save(dict(energy=torch.from_numpy(energy.frame().drop(columns='layer').to_numpy()), mean=energy.mean('b'), classes=energy.class_means('a'), votes=memory.votes(q), few=few.votes(q),
                         ids=few.ids.sort().values, pooled=torch.from_numpy(values.pooled['b']), labels=torch.from_numpy(values.labels), acts=torch.from_numpy(acts['b'][:])), root/f'says{processes()[0]}of{processes()[1]}.pt')
         '''))
-    one,many = tmp_path/'one',tmp_path/'many'
-    for o in (one, many): o.mkdir()
-    run(None, script, one)
-    run(None, '-m', *launch, script, many, 'save')
-    want,says = torch.load(one/'says0of1.pt'),sorted(many.glob('says*.pt'))
-    assert len(says)==(3 if '3' in launch else 2)
-    for f in says:
-        for k,v in torch.load(f).items(): torch.testing.assert_close(v, want[k], rtol=1e-6, atol=1e-6, equal_nan=True)
-    assert not list(many.glob('pass.safetensors.*')) and read_tensors(many/'pass.safetensors')[1]['done']=='131'
+    run(None, script, d)
+    return script,torch.load(d/'says0of1.pt')
 
 def test_one_fails_all_fail(tmp_path):
     script = tmp_path/'script.py'
@@ -107,22 +112,22 @@ def test_one_fails_all_fail(tmp_path):
     assert sorted(said)==['OSError picture 100 cannot be read','RuntimeError process 2 of 2 failed with OSError: picture 100 cannot be read']
 
 @pytest.mark.parametrize('command', ['reproduce','probe'])
-def test_commands_shared(command, tmp_path):
+def test_commands_shared(command, tmp_path, monkeypatch):
     "The commands under torchrun: one report, with the rows of one process"
     (tmp_path/'net.py').write_text('import torch\ndef make(): return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 3))\n')
     ds = images('digits', n=200)
     for k in range(3):
         (tmp_path/f'pics/{k}').mkdir(parents=True)
         for i in [i for i,y in enumerate(ds.labels) if y==k][:8]: ds[i][0].resize((32,32)).save(tmp_path/f'pics/{k}/{i}.png')
-    args = ['--model','net:make','--size','32','--seeds','1','--cells','6', *(['--data','pics','--claims','C2,C6'] if command=='probe' else ['--n','14','--claims','C1'])]
+    args = ['--model','net:make','--size','32','--seeds','1','--cells','6', *(['--data','pics','--claims','C2,C6'] if command=='probe' else ['--n','14','--claims','C2'])]
     script = tmp_path/'script.py'
     script.write_text(f"import sys\nfrom u1nb.claims import main,probe\n({'main' if command=='reproduce' else 'probe'})({args}+['--out', sys.argv[1]])\n")    # torchrun takes --n for its own
-    def go(out, *launch):
-        p = subprocess.run([sys.executable, *launch, str(script), out], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=200)
-        assert p.returncode==0, p.stderr[-3000:]
-        assert p.stdout.count(' rows in ')==1
-        return Results.load(tmp_path/out/'rows.jsonl')
-    one,two = go('one'),go('two', '-m','torch.distributed.run','--standalone','--nproc_per_node','2')
+    p = subprocess.run([sys.executable, '-m','torch.distributed.run','--standalone','--nproc_per_node','2', str(script), 'two'], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=200)
+    assert p.returncode==0 and p.stdout.count(' rows in ')==1, p.stderr[-3000:]
+    monkeypatch.chdir(tmp_path); monkeypatch.setenv('TQDM_DISABLE', '1')
+    from u1nb import claims
+    (claims.main if command=='reproduce' else claims.probe)([*args, '--out', 'one', '--device', 'cpu'])
+    one,two = (Results.load(tmp_path/o/'rows.jsonl') for o in ('one','two'))
     key = lambda r: (r['claim'], r['statistic'], r.get('layer'), r.get('control'), r.get('rule'), r.get('mode'))
     assert [key(r) for r in one]==[key(r) for r in two] and (tmp_path/'two/index.html').exists()
     number = lambda r: math.nan if r.get('value') is None else r['value']
@@ -230,11 +235,10 @@ def test_what_users_have():
     with pytest.raises(TypeError, match='no picture'): Source([{'text':'a'}]).batch([0])
 
 def test_extract_command(tmp_path):
-    from u1nb.store import main
-    cmd = [sys.executable, '-c', 'from u1nb.store import main; main()', '--model','mobilenet_v3_small','--data','digits','--n','12','--layers','all','--dtype','float16','--out',str(tmp_path/'o')]
-    p = subprocess.run([o if o!='mobilenet_v3_small' else 'mobilenet_v2' for o in cmd], env=ENV, capture_output=True, text=True)
+    cmd = [sys.executable, '-c', 'from u1nb.store import main; main()', '--model','mobilenet_v2','--data','digits','--n','4','--layers','all','--dtype','float16','--out',str(tmp_path/'o')]
+    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
     assert p.returncode==0, p.stderr[-2000:]
     a = Activations.open(tmp_path/'o')
-    assert len(a.layers)==5 and a['features'].shape==(12,1280,7,7) and a['features'].dtype==np.float16 and 'Activations.open' in p.stdout
-    p = subprocess.run([*cmd[:-1], str(tmp_path/'o2'), '--layers','nowhere', '--model','mobilenet_v2'], env=ENV, capture_output=True, text=True)
+    assert len(a.layers)==5 and a['features'].shape==(4,1280,7,7) and a['features'].dtype==np.float16 and 'Activations.open' in p.stdout
+    p = subprocess.run([*cmd[:-1], str(tmp_path/'o2'), '--layers','nowhere'], env=ENV, capture_output=True, text=True)
     assert p.returncode==1 and "no layer 'nowhere'" in p.stderr and 'Traceback' not in p.stderr

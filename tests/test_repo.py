@@ -68,6 +68,15 @@ def test_readme_says_what_the_rows_say():
         assert f'**{o["verdict"]}**' in line
         for v,n in o['counts'].items(): assert f'{n} {v}' in line, line
 
+def test_readme_says_what_the_gpu_rows_say():
+    "The two differences that README.md quotes of 24_whole_cifar10"
+    from u1nb.core import Results
+    from u1nb.train import differences, t_interval
+    rows,text = Results.load(ROOT/'nbs/results/24_whole_cifar10').where(phase='confirm'),(ROOT/'README.md').read_text(encoding='utf-8')
+    for first in ('onehot','onehot+simplex'):
+        v = t_interval(100*differences(rows, 'onehot+u1', first).difference)
+        assert f'{v.value:+.2f} [{v.lo:+.2f}, {v.hi:+.2f}]' in text
+
 def test_results_carry_their_origin():
     rows = [(f.name, json.loads(l)) for f in (ROOT/'nbs/results').rglob('*.jsonl') for l in f.read_text(encoding='utf-8').splitlines()]
     assert rows

@@ -439,6 +439,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'u1nb.extract._all_or_nothing': ('extract.html#_all_or_nothing', 'u1nb/extract.py'),
                               'u1nb.extract._bn_rest': ('extract.html#_bn_rest', 'u1nb/extract.py'),
                               'u1nb.extract._close': ('extract.html#_close', 'u1nb/extract.py'),
+                              'u1nb.extract._device_of': ('extract.html#_device_of', 'u1nb/extract.py'),
                               'u1nb.extract._empty': ('extract.html#_empty', 'u1nb/extract.py'),
                               'u1nb.extract._evaluating': ('extract.html#_evaluating', 'u1nb/extract.py'),
                               'u1nb.extract._finite': ('extract.html#_finite', 'u1nb/extract.py'),

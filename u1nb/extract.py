@@ -42,29 +42,31 @@ def find_layer(
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f'its modules begin with {list(mods)[1:6]}'
     raise ValueError(f'no layer {key!r} in {type(model).__name__}; {hint}')
 
-# %% ../nbs/03_extract.ipynb #8bcee1fe
+# %% ../nbs/03_extract.ipynb #79711b08
 def activations(
     model:nn.Module,
-    x,              # (B,3,H,W) or (3,H,W) on the model's device, transformed as the model wants it; or one PIL picture, with its `transform`
+    x,              # (B,3,H,W) or (3,H,W), transformed, on the model's device; or one PIL picture, with `transform`
     layers,         # names, or records of `bottlenecks`; one or several
     transform=None, # picture → (3,H,W), as `pretrained` returns
 )->dict:            # {key: (B,C,H,W)}, in the order given; B=1 for one picture
     "What each layer produces for `x`, in eval mode, as the model is"
     keys = _keys(layers)
-    if transform is not None or not isinstance(x, Tensor): x = Source([x], transform).batch([0])[0].to(next((p.device for p in model.parameters()), 'cpu'))
+    if transform is not None or not isinstance(x, Tensor): x = Source([x], transform).batch([0])[0].to(_device_of(model))
     x = x[None] if x.ndim==3 else x
     if x.ndim!=4: raise ValueError(f'x is pictures (B,C,H,W) or one (C,H,W); got shape {tuple(x.shape)}')
     if not len(x): raise ValueError('x holds no pictures')
     with _evaluating(model), torch.no_grad(), _tapped(model, _plan(model, x[:1], keys)[0]) as run: out = run(x)
     return {k:out[k] for k in keys}
 
-# %% ../nbs/03_extract.ipynb #c4e98e3f
+# %% ../nbs/03_extract.ipynb #954c1ba1
 def _keys(layers):
     "A list of keys, each once, from one layer or several"
     if isinstance(layers, str) or hasattr(layers, 'key'): layers = [layers]
     keys = list(dict.fromkeys(layer_key(o) for o in layers))
     if not keys: raise ValueError('no layers given; name at least one, e.g. from `bottlenecks(model)`')
     return keys
+
+def _device_of(model): return next((p.device for p in model.parameters()), torch.device('cpu'))
 
 @contextmanager
 def _evaluating(model):
@@ -77,7 +79,7 @@ def _evaluating(model):
 
 @contextmanager
 def _hooks(model, keys, hook):
-    "Call `hook(key, call, wanted call, output)` after each call of the keys' modules, counted in the dict that this yields; hooks are gone afterwards, whatever happens"
+    "Call `hook(key, call, wanted call, output)` after each call of the keys' modules, counted in the dict it yields"
     hs,seen = [],{}
     try:
         for key in keys:
@@ -90,24 +92,25 @@ def _hooks(model, keys, hook):
     finally:
         for h in hs: h.remove()
 
-# %% ../nbs/03_extract.ipynb #33e93f09
+# %% ../nbs/03_extract.ipynb #24479802
 def _plan(model, x, keys):
     "From one forward of one picture: key → (call, copy?), in order of execution, and key → what the layer produced"
     got,order = {},[]
-    def version(o): return None if o.is_inference() else o._version    # under inference_mode there is none, and values alone decide
+    def version(o): return None if o.is_inference() else o._version    # where there is none, values alone decide
     def hook(key, n, want, o):
         if want is not None and n!=want: return
-        if not isinstance(o, Tensor): raise TypeError(f'layer {key!r} returns a {type(o).__name__}, not a tensor; tap a module inside it')
-        if o.ndim!=4: raise ValueError(f'layer {key!r} returns shape {tuple(o.shape)}, and a map is (B,C,H,W); tap a convolutional layer, see `bottlenecks(model)`')
+        what = f'layer {key!r} returns '
+        if not isinstance(o, Tensor): raise TypeError(f'{what}a {type(o).__name__}, not a tensor; tap a module inside it')
+        if o.ndim!=4: raise ValueError(f'{what}shape {tuple(o.shape)}, and a map is (B,C,H,W); see `bottlenecks(model)`')
         if key in got: order.remove(key)
         order.append(key)
         got[key] = (n, o, version(o), o.clone())
     with _hooks(model, keys, hook) as seen: model(x)
     for k in keys:
-        if k not in got: raise ValueError(f'layer {k!r} is never reached: its module is called {seen.get(k, -1)+1} times in a forward; '
-                                          'calls count from 0, and a module whose owner uses its weights without calling it cannot be tapped')
-    def same(a, b): return bool(((a==b) | (a.isnan() & b.isnan())).all())
-    return {k:(got[k][0], version(got[k][1])!=got[k][2] or not same(got[k][1], got[k][3])) for k in order}, {k:got[k][3] for k in keys}
+        if k not in got: raise ValueError(f'layer {k!r} is never reached: its module is called {seen.get(k, -1)+1} times in a '
+            'forward; calls count from 0, and a module whose owner uses its weights without calling it cannot be tapped')
+    def changed(o, v, kept): return version(o)!=v or not bool(((o==kept) | (o.isnan() & kept.isnan())).all())
+    return {k:(got[k][0], changed(*got[k][1:])) for k in order}, {k:got[k][3] for k in keys}
 
 class _Stop(Exception): "Raised by the last tap: the rest of the forward is not needed"
 
@@ -128,13 +131,13 @@ def _tapped(model, plan):
             return dict(out)
         yield run
 
-# %% ../nbs/03_extract.ipynb #808ce33e
+# %% ../nbs/03_extract.ipynb #743d5e2b
 def observe(
     model:nn.Module,
-    data,                # a `Source`, or what it takes: (picture, label) items, pictures, Hugging Face dicts, a DataLoader, a tensor (N,C,H,W)
+    data,                # (picture, label) items, pictures, dicts, a DataLoader, a tensor (N,C,H,W): what `Source` takes
     layers,              # names or records of `bottlenecks`, one or several
     observers,           # one observer or a list
-    transform=None,      # picture → (C,H,W): a function as `pretrained` returns, or a Hugging Face image processor
+    transform=None,      # picture → (C,H,W), as `pretrained` returns; or a Hugging Face image processor
     batch_size:int|None=None, # pictures an update; None finds what suits the network and the device
     device=None,         # where the model runs; a GPU where there is one
     save=None,           # file that keeps the observers' state, from which a pass that was cut off goes on
@@ -168,19 +171,20 @@ def default_device(
     "The fastest device at hand"
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
-# %% ../nbs/03_extract.ipynb #15fde200
+# %% ../nbs/03_extract.ipynb #4aa6a428
 def _pass(model, source, keys, obs, batch_size, device, file, share):
     "The pictures of this process's share that were not seen yet, to the observers"
     start = file.resume() if file else share[0]
     if start<share[1]:
         probe = source.batch(source.numbers(0, 1))[0]
-        net,plan = _twin(model, probe, keys, device)
+        net,plan,seen = _twin(model, probe, keys, device)
         threads = torch.get_num_threads() if device.type=='cpu' else min(8, os.cpu_count() or 1)
-        with torch.no_grad(): chunk,batch = _sizes(net, probe.to(device), keys, threads)
+        with torch.no_grad(): chunk,batch = _sizes(net, probe.to(device), seen, threads)
         batch = batch_size or batch
         ends = [*range(start, share[1], batch), share[1]]
         jobs = [(a, min(a+chunk, e), a+chunk>=e) for s,e in zip(ends, ends[1:]) for a in range(s, e, chunk)]
-        with tqdm(total=share[1], initial=start, unit='pictures', delay=2, leave=False, **(dict(disable=True) if share[0] else {})) as bar, torch.inference_mode():
+        mute = dict(disable=True) if share[0] else {}                    # of several processes the first shows its bar
+        with tqdm(total=share[1], initial=start, unit='pictures', delay=2, leave=False, **mute) as bar, torch.inference_mode():
             def show(index, y, acts, done):
                 if file: file.dirty = True
                 for o in obs: o.update(acts, y, index)
@@ -193,9 +197,9 @@ def _pass(model, source, keys, obs, batch_size, device, file, share):
     _close(obs)
     if file: file.write(share[1])
 
-# %% ../nbs/03_extract.ipynb #610b1226
+# %% ../nbs/03_extract.ipynb #45e20a1f
 def _streams(net, plan, source, device, jobs, threads, take):
-    "take(…) what the taps see of each job (a, b, last of its batch?), in order; worked at by threads that are gone on every way out"
+    "take(…) what the taps see of each job (a, b, last of its batch?), in order; the threads are gone on every way out"
     def work(a, b, last):
         ids = source.numbers(a, b)
         with torch.inference_mode():
@@ -231,27 +235,33 @@ class _Batches:
         index,ys,acts = zip(*self.parts)
         self.parts = []
         whole = lambda o: torch.cat(o) if len(o)>1 else o[0]
-        self.show(whole(index), None if any(y is None for y in ys) else whole(ys), {k:whole([a[k] for a in acts]) for k in self.keys}, done)
+        labels = None if any(y is None for y in ys) else whole(ys)
+        self.show(whole(index), labels, {k:whole([a[k] for a in acts]) for k in self.keys}, done)
 
-# %% ../nbs/03_extract.ipynb #a93a5288
-def _sizes(net, x, keys, threads):
-    "Pictures that a stream takes at a time, so that the largest activation stays in a core's cache, and that observers are shown, up to 32, so that what the taps hold does too. On a GPU both are what fills half of its free memory, with all that waits"
+# %% ../nbs/03_extract.ipynb #db5af690
+def _sizes(net, x, seen, threads):
+    "Pictures that a stream takes at a time, and that observers are shown"
     sizes = []
-    hs = [m.register_forward_hook(lambda m,i,o: sizes.append(o.numel()*o.element_size()) if isinstance(o, Tensor) else None) for m in net.modules()]
+    def note(m, i, o):
+        if isinstance(o, Tensor): sizes.append(o.numel()*o.element_size())
+    hs = [m.register_forward_hook(note) for m in net.modules()]
     try: net(x)
     finally:
         for h in hs: h.remove()
-    big,kept = max(sizes, default=1),sum(o.numel()*o.element_size() for o in activations(net, x, keys).values())
-    if x.device.type=='cuda': return (int(min(128, max(1, torch.cuda.mem_get_info()[0]/2//(2*(threads+1)*(kept+4*big))))),)*2
-    chunk = int(min(64, max(1, round(10e6/big))))
-    return chunk,-(-int(min(32, max(1, 16e6//kept)))//chunk)*chunk
+    big,kept = max(sizes, default=1),sum(o.numel()*o.element_size() for o in seen.values())
+    if x.device.type=='cuda':                                   # with all that waits, half of the free memory
+        free = torch.cuda.mem_get_info()[0]/2
+        return (int(min(128, max(1, free//(2*(threads+1)*(kept+4*big))))),)*2
+    chunk = int(min(64, max(1, round(14e6/big))))               # the largest activation stays in a core's cache
+    return chunk,-(-int(min(32, max(1, 16e6//kept)))//chunk)*chunk   # and what the taps hold as well
 
 def _finite(acts, ids):
     "Fail with the pictures' numbers where an activation is NaN or infinite"
     for k,a in acts.items():
         if a.sum(dtype=torch.float64 if a.device.type!='mps' else None).isfinite(): continue
         bad = [i for i,ok in zip(ids, a.isfinite().flatten(1).all(1).tolist()) if not ok]
-        if bad: raise FloatingPointError(f'layer {k!r} gives NaN or infinite activations for picture{"s" if len(bad)>1 else ""} {", ".join(map(str, bad[:10]))}; '
+        which = f'picture{"s" if len(bad)>1 else ""} {", ".join(map(str, bad[:10]))}'
+        if bad: raise FloatingPointError(f'layer {k!r} gives NaN or infinite activations for {which}; '
                                          'look at the picture and at the weights (half precision overflows at 65504)')
 
 @contextmanager
@@ -272,7 +282,9 @@ def _refuse(obs, *needs):
     "An observer must have what the pass needs"
     for o in obs:
         for n in needs:
-            if not callable(getattr(o, n, None)): raise TypeError(f'an observer has update(acts, labels, index), and state(), load(state) and merge(other) where a pass is saved or shared; {type(o).__name__} has no {n}')
+            if callable(getattr(o, n, None)): continue
+            raise TypeError('an observer has update(acts, labels, index), and state(), load(state) and merge(other) where a pass '
+                            f'is saved or shared; {type(o).__name__} has no {n}')
 
 # %% ../nbs/03_extract.ipynb #772e7932
 @contextmanager
@@ -304,7 +316,7 @@ def _merge(obs, before, finished):
         whole = from_first(o.state() if me==0 else None)
         if me: o.load(whole)
 
-# %% ../nbs/03_extract.ipynb #aa57b2a8
+# %% ../nbs/03_extract.ipynb #8cc034ab
 _EVERY = 1.   # seconds between two states, at least
 
 class _Saved:
@@ -312,8 +324,9 @@ class _Saved:
     def __init__(self, path, obs, model, source, keys, share, me, world):
         self.path,self.obs,self.share,self.n,self.me,self.world = Path(path),obs,share,len(source),me,world
         self.part = self.path if world==1 else self._part(me)
-        self.told = json.loads(json.dumps(dict(weights=weights_digest(model), network=hashlib.sha256(repr(model).encode()).hexdigest()[:12], layers=keys,
-                                               observers=[described(o) for o in obs], **{f'pictures, {k}':v for k,v in source.look().items()})))
+        net = hashlib.sha256(repr(model).encode()).hexdigest()[:12]
+        told = dict(weights=weights_digest(model), network=net, layers=keys, observers=[described(o) for o in obs])
+        self.told = json.loads(json.dumps({**told, **{f'pictures, {k}':v for k,v in source.look().items()}}))
         self.dirty,self.done,self.cost,self.last = False,share[0],0.,time.monotonic()
     def _part(self, k): return self.path.with_name(f'{self.path.name}.{k+1}of{self.world}')
 
@@ -326,16 +339,18 @@ class _Saved:
         return self.done
     def _read(self, path, load=True):
         tensors,text = read_tensors(path)
-        if text.get('format')!='u1nb-pass': raise ValueError(f'{path} holds tensors, but not those of a pass; give another file')
+        if text.get('format')!='u1nb-pass': raise ValueError(f'{path} holds tensors, but of no pass; give another file')
         told = json.loads(text['told'])
         if differ:={k:(told.get(k), v) for k,v in self.told.items() if told.get(k)!=v}:
-            raise ValueError(f'{path} keeps a pass of other ' + '; '.join(f'{k} ({a}, not {b})' for k,(a,b) in differ.items()) + '. Give another file, or delete it to begin anew')
+            what = '; '.join(f'{k} ({a}, not {b})' for k,(a,b) in differ.items())
+            raise ValueError(f'{path} keeps a pass of other {what}. Give another file, or delete it to begin anew')
         if load: _load(self.obs, tensors)
         return int(text['done'])
     def write(self, done, path=None):
         t0 = time.monotonic()
         self.done = done
-        write_tensors(path or self.part, {f'{i}/{k}':v for i,o in enumerate(self.obs) for k,v in o.state().items()}, format='u1nb-pass', told=self.told, done=done, commit=commit())
+        tensors = {f'{i}/{k}':v for i,o in enumerate(self.obs) for k,v in o.state().items()}
+        write_tensors(path or self.part, tensors, format='u1nb-pass', told=self.told, done=done, commit=commit())
         self.last = time.monotonic(); self.cost = self.last-t0
     def seen(self, done):
         "So much was seen; is it time to write?"
@@ -350,23 +365,25 @@ class _Saved:
 def _load(obs, tensors):
     for i,o in enumerate(obs): o.load({k.partition('/')[2]:v for k,v in tensors.items() if k.partition('/')[0]==str(i)})
 
-# %% ../nbs/03_extract.ipynb #4426d115
+# %% ../nbs/03_extract.ipynb #ef253c9f
 def described(
     o,       # an observer
 )->dict:     # its kind, its settings and a digest of its code
     "What must be the same of an observer whose state is loaded"
-    plain = lambda v: v is None or isinstance(v, (bool,int,float,str)) or (isinstance(v, (list,tuple,set)) and all(map(plain, v)))
+    def plain(v): return v is None or isinstance(v, (bool,int,float,str)) or isinstance(v, (list,tuple,set)) and all(map(plain, v))
     held = {k:v for k,v in vars(o).items() if not k.startswith('_')}
-    called = [f for v in held.values() for f in (v.values() if isinstance(v, dict) else [v]) if callable(f) and hasattr(f, '__qualname__')]
-    return dict(kind=type(o).__name__, **{k:sorted(map(str, v)) if isinstance(v, set) else v for k,v in held.items() if plain(v)}, code=code_digest(type(o), *called))
+    settings = {k:sorted(map(str, v)) if isinstance(v, set) else v for k,v in held.items() if plain(v)}
+    inner = [f for v in held.values() for f in (v.values() if isinstance(v, dict) else [v])]
+    return dict(kind=type(o).__name__, **settings, code=code_digest(type(o), *(f for f in inner if hasattr(f, '__qualname__'))))
 
-# %% ../nbs/03_extract.ipynb #f82184df
+# %% ../nbs/03_extract.ipynb #03a96c5a
 def weights_digest(
     model:nn.Module,
 )->str: # 12 hexadecimal digits
     "The weights in a word, so that a row says which they were"
     h = hashlib.sha256()
-    for k,v in sorted(model.state_dict().items()): h.update(k.encode()); h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for k,v in sorted(model.state_dict().items()):
+        h.update(k.encode()); h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return h.hexdigest()[:12]
 
 # %% ../nbs/03_extract.ipynb #54f44fe6
@@ -392,20 +409,21 @@ def fast_twin(
     "A copy in channels-last memory with batch norms folded, equal to the model at the tapped layers"
     return _twin(model, x, _keys(layers), device, tol)[0]
 
-# %% ../nbs/03_extract.ipynb #b9c01ec1
+# %% ../nbs/03_extract.ipynb #d2ecaa01
 @torch.no_grad()
 def _twin(model, x, keys, device, tol=1e-4):
-    "The fast twin, and the plan of its taps"
-    x = x.to(next((p.device for p in model.parameters()), 'cpu'))
+    "The fast twin, the plan of its taps, and what the model's own taps see of the picture"
+    x = x.to(_device_of(model))
     with _evaluating(model): plan,want = _plan(model, x, keys)
     for fold in (foldable(model, x, keys), []):
-        net = _folded(copy.deepcopy(model).eval().requires_grad_(False), fold).to(device, memory_format=torch.channels_last)
-        again,got = _plan(net, x.to(device), keys)
-        if all((got[k].to(x.device)-want[k]).abs().max() <= tol*want[k].abs().max() for k in keys if want[k].isfinite().all()): return net,again
-    warnings.warn(f'{type(model).__name__} differs in channels-last memory by more than {tol}; using the plain, slower copy')
-    return copy.deepcopy(model).eval().to(device),plan
+        net = _folded(copy.deepcopy(model).eval().requires_grad_(False), fold)
+        again,got = _plan(net.to(device, memory_format=torch.channels_last), x.to(device), keys)
+        def near(a, b): return not b.isfinite().all() or (a.to(b.device)-b).abs().max() <= tol*b.abs().max()
+        if all(near(got[k], want[k]) for k in keys): return net,again,want
+    warnings.warn(f'{type(model).__name__} differs in channels-last memory by more than {tol}; using the plain copy')
+    return copy.deepcopy(model).eval().to(device),plan,want
 
-# %% ../nbs/03_extract.ipynb #1a1e9b5d
+# %% ../nbs/03_extract.ipynb #91cd5e7f
 def foldable(
     model:nn.Module,
     x:Tensor,       # (1,3,H,W) a probe picture
@@ -425,8 +443,11 @@ def foldable(
             model(x)
         finally:
             for h in hs: h.remove()
-    convs = [n for n in outs if isinstance(mods[n], nn.Conv2d) and calls[n]==1 and not any(outs[n] is t for t in taps) and 'weight' in mods[n]._parameters]
-    bns = [n for n in outs if isinstance(mods[n], nn.BatchNorm2d) and calls[n]==1 and mods[n].running_var is not None and _bn_rest(mods[n]) is not None]
+    def free(n): return not any(outs[n] is t for t in taps) and 'weight' in mods[n]._parameters
+    def fixed(m): return m.running_var is not None and _bn_rest(m) is not None
+    once = [n for n in outs if calls[n]==1]
+    convs = [n for n in once if isinstance(mods[n], nn.Conv2d) and free(n)]
+    bns = [n for n in once if isinstance(mods[n], nn.BatchNorm2d) and fixed(mods[n])]
     return [(c,b) for b in bns for c in convs if outs[b] is outs[c]]
 
 # %% ../nbs/03_extract.ipynb #45d30199
@@ -445,26 +466,33 @@ def _folded(model, pairs):
             setattr(model.get_submodule(parent), child, new.eval())
     return model
 
-# %% ../nbs/03_extract.ipynb #45a67192
+# %% ../nbs/03_extract.ipynb #166033a6
 class Collect:
     "Observer that keeps what functions of a layer's activations say of each picture"
     def __init__(self,
         layers=None,  # the layers to ask about; all that are shown if None
         **functions,  # name = function of (B,C,H,W) that returns (B,…), also complex
     ):
-        if bad:=sorted(set(functions) & set(dir(Collect))): raise ValueError(f'{bad[0]!r} is a word of Collect itself; give the function another name')
+        if bad:=sorted(set(functions) & set(dir(Collect))): raise ValueError(f'{bad[0]!r} is a word of Collect; take another name')
         self.layers,self.functions,self._parts = None if layers is None else _keys(layers),functions,{}
 
     def update(self, acts, labels=None, index=None):
         n,seen = len(next(iter(acts.values()))),sum(map(len, self._parts.get('index', ())))
         index = torch.arange(seen, seen+n) if index is None else torch.as_tensor(index).cpu()
-        rows = {**self.ask(acts, index), 'index':index, 'labels':torch.full((n,), -1) if labels is None else torch.as_tensor(labels).cpu()}
-        for k,v in rows.items():
-            if v.ndim<1 or len(v)!=n: raise ValueError(f'{k[0] if isinstance(k, tuple) else k} has a row for each of the {n} pictures; got shape {tuple(v.shape)}')
+        labels = torch.full((n,), -1) if labels is None else torch.as_tensor(labels).cpu()
+        for k,v in {**self.ask(acts, index), 'index':index, 'labels':labels}.items():
+            if v.ndim<1 or len(v)!=n: raise ValueError(f'{k} has a row for each of the {n} pictures; got shape {tuple(v.shape)}')
             self._parts.setdefault(k, []).append(v)
-    def ask(self, acts, index): return {(name,k):torch.as_tensor(f(acts[k])).detach().cpu() for k in (acts if self.layers is None else self.layers) for name,f in self.functions.items()}
+    def ask(self, acts, index):
+        at = acts if self.layers is None else self.layers
+        return {(name,k):torch.as_tensor(f(acts[k])).detach().cpu() for k in at for name,f in self.functions.items()}
 
-    def state(self): return {f'{i}/'+(k if isinstance(k, str) else '/'.join(k))+'~complex'*v.is_complex():torch.view_as_real(v) if v.is_complex() else v for i,(k,p) in enumerate(self._parts.items()) for v in [torch.cat(p)]}
+    def state(self):
+        res = {}
+        for i,(k,p) in enumerate(self._parts.items()):
+            key,v = f"{i}/{k if isinstance(k, str) else '/'.join(k)}",torch.cat(p)
+            res |= {f'{key}~complex':torch.view_as_real(v)} if v.is_complex() else {key:v}
+        return res
     def load(self, state):
         self._parts = {}
         for k,v in sorted(state.items(), key=lambda o: int(o[0].partition('/')[0])):
@@ -481,5 +509,5 @@ class Collect:
     @property
     def labels(self): return self._sorted('labels')     # (N,) classes, -1 where there is none
     def __getattr__(self, name):
-        if name.startswith('_') or name not in self.functions: raise AttributeError(f'this {type(self).__name__} has no {name!r}' + (f'; it collects {", ".join(self.functions)}' if name[0]!='_' else ''))
+        if name[0]=='_' or name not in self.functions: raise AttributeError(f'no {name!r}; this is a {type(self).__name__} of {", ".join(vars(self).get("functions", ()))}')
         return {k[1]:self._sorted(k) for k in self._parts if k[0]==name}    # layer → (N,…)

@@ -298,13 +298,14 @@ class _Asked:
 
 def _reading(model, size, layer):
     "Key, call and channels C of the layer to read"
-    from u1nb.extract import activations, find_layer, layer_key, _plan
+    from u1nb.extract import find_layer, layer_key, _plan
     from u1nb.models import bottlenecks, Layer, _probe
     size = () if size is None else (size,)
     if layer is None: layer = bottlenecks(model, *size)[-1]
     if isinstance(layer, Layer): return layer.key, layer.call, layer.channels
     find_layer(model, key:=layer_key(layer))
-    with torch.no_grad(): return _probe(model, *(size or (224,)), lambda x: (key, _plan(model, x, [key])[key][0], activations(model, x, key)[key].shape[1]))
+    with torch.no_grad(): plan,seen = _probe(model, *(size or (224,)), lambda x: _plan(model, x, [key]))
+    return key, plan[key][0], seen[key].shape[1]
 
 # %% ../nbs/07_loss.ipynb #7b5f435d
 def attach_u1(
