@@ -191,7 +191,7 @@ def _pass(model, source, keys, obs, batch_size, device, file, share):
                 if file: file.seen(done)
                 bar.update(len(index))
             try: _streams(net, plan, source, device, jobs, min(threads, len(jobs)), _Batches(keys, show))
-            except Exception:
+            except BaseException:
                 if file and not file.dirty: file.write(file.done)        # what was seen before the picture that failed
                 raise
     _close(obs)

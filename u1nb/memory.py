@@ -339,7 +339,7 @@ class Memory(_Rows):
         self.mode,self.k,self.T,self.size,self.keep,self.index,self.seed,self.device = mode,int(k),float(T),size,keep,index,seed,device
         self.classes,self.layer = None if classes is None else [str(c) for c in classes], getattr(layer, 'key', layer)
         self.grid,self.D,self.K,self.provenance = None,None,len(self.classes or ()),{}
-        self.same = 1e-5
+        self.same,self._asked = 1e-5,self.layer
         self._reset()
 
     @property
@@ -576,7 +576,7 @@ class Memory(_Rows):
     def _layer_of(self, model, data, transform):
         if self.layer is None:
             s = Source(data, transform)
-            self.layer = bottlenecks(model, tuple(s.batch(s.numbers(0, 1))[0].shape[-2:]))[-1].key
+            self.layer = self._asked = bottlenecks(model, tuple(s.batch(s.numbers(0, 1))[0].shape[-2:]))[-1].key
         return self.layer
 
     def _same_classes(self, data):
@@ -636,7 +636,7 @@ class Memory(_Rows):
         if not isinstance(state, dict): raise TypeError(f'load takes a state, a dict of tensors; Memory.open({state!r}) reads a file')
         self._reset()
         self.grid,self.D,self.K = None,None,len(self.classes or ())
-        if not state: return
+        if not state: self.same,self.layer = 1e-5,self._asked; return
         rows = {k:v for k,v in state.items() if k!='counts'}
         self._put(**{k:self._place(v) for k,v in rows.items()})
         self.K,self.seen,self.zeros,H,W = state['counts'].tolist()
