@@ -619,19 +619,26 @@ class Source:
 
     def look(self,
         n:int=32,  # pictures that are looked at
-    )->dict:       # how many pictures, digests of their numbers, labels, groups and files, and of how some of them look to the network
-        "What identifies these pictures"
+    )->dict:       # how many pictures; a digest of their numbers, labels, groups and files; and of how some look to the network
+        "What identifies these pictures. One that cannot be read looks like None"
         if n in self._looks: return self._looks[n]
         at = np.unique(np.linspace(0, len(self)-1, min(n, len(self))).round().astype(int)).tolist()
-        h = hashlib.sha256()
-        for k in at: h.update(self.batch(self.numbers(k, k+1))[0].contiguous().numpy(force=True).tobytes())
         known,src = [] if self.ids is None else [self.ids.tolist()],self.data
-        known += [np.asarray(v).tolist() for a in ('index','ids','groups','labels','targets') if (v:=getattr(src, a, None)) is not None and not callable(v)]
-        while src is not None:                                     # files that were changed are other files
-            known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for a in ('paths','files') for f in map(Path, getattr(src, a, None) or ()) if f.exists()]
-            src = next((o for a in ('pictures','data') if (o:=getattr(src, a, None)) is not None and not isinstance(src, torch.Tensor)), None)
-        self._looks[n] = dict(n=len(self), split=s if isinstance(s:=getattr(self.data, 'split', None), str) else None, known=hashlib.sha256(repr(known).encode()).hexdigest()[:12], look=h.hexdigest()[:12])
+        for a in ('index','ids','groups','labels','targets'):
+            if (v:=getattr(src, a, None)) is not None and not callable(v): known.append(np.asarray(v).tolist())
+        while src is not None and not isinstance(src, torch.Tensor):                       # files that were changed are other files
+            files = [Path(f) for a in ('paths','files') for f in getattr(src, a, None) or ()]
+            known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+            src = next((o for a in ('pictures','data') if (o:=getattr(src, a, None)) is not None), None)
+        split = s if isinstance(s:=getattr(self.data, 'split', None), str) else None
+        self._looks[n] = dict(n=len(self), split=split, known=_short(repr(known).encode()), look={str(k):self._glance(k) for k in at})
         return self._looks[n]
+
+    def _glance(self, k):
+        try: return _short(self.batch(self.numbers(k, k+1))[0].contiguous().numpy(force=True).tobytes())
+        except Exception: return None           # whoever comes to this picture says what is wrong with it
+
+def _short(b): return hashlib.sha256(b).hexdigest()[:8]
 
 # %% ../nbs/01_data.ipynb #c9c05382
 def _picture_label(item):

@@ -341,7 +341,7 @@ class _Saved:
         tensors,text = read_tensors(path)
         if text.get('format')!='u1nb-pass': raise ValueError(f'{path} holds tensors, but of no pass; give another file')
         told = json.loads(text['told'])
-        if differ:={k:(told.get(k), v) for k,v in self.told.items() if told.get(k)!=v}:
+        if differ:={k:o for k,v in self.told.items() if (o:=_different(told.get(k), v))}:
             what = '; '.join(f'{k} ({a}, not {b})' for k,(a,b) in differ.items())
             raise ValueError(f'{path} keeps a pass of other {what}. Give another file, or delete it to begin anew')
         if load: _load(self.obs, tensors)
@@ -362,6 +362,11 @@ class _Saved:
         self._part(self.me).unlink(missing_ok=True)
 
 # %% ../nbs/03_extract.ipynb #b222780b
+def _different(a, b):
+    "The first difference of two things that were told, or None; what could not be looked at is no difference"
+    if isinstance(a, dict) and isinstance(b, dict): return next(((a[k], b[k]) for k in a.keys()&b.keys() if None not in (a[k], b[k]) and a[k]!=b[k]), None)
+    return (a, b) if a!=b else None
+
 def _load(obs, tensors):
     for i,o in enumerate(obs): o.load({k.partition('/')[2]:v for k,v in tensors.items() if k.partition('/')[0]==str(i)})
 

@@ -448,18 +448,12 @@ _FORMAT,_VERSION = 'u1nb-run','1'
 
 def _save(path, model, opt, ema, meta):
     "Write the state of a run; an older file is replaced whole, or not at all"
-    from safetensors.torch import save_file
-    def plain(t): return t.detach().cpu().contiguous().clone()
+    def plain(t): return t.detach().cpu().clone()
     tensors = {f'model/{k}':plain(v) for k,v in model.state_dict().items()}
     params = [p for g in opt.param_groups for p in g['params']]
     tensors |= {f'optim/{i}/{k}':plain(v) for i,p in enumerate(params) for k,v in opt.state.get(p, {}).items() if isinstance(v, Tensor)}
     if ema is not None: tensors |= {f'ema/{k}':plain(v) for k,v in ema.state_dict().items()}
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        save_file(tensors, part, metadata=dict(format=_FORMAT, version=_VERSION, **{k:json.dumps(v) for k,v in meta.items()}))
-        with open(part, 'rb') as f: os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    write_tensors(path, tensors, format=_FORMAT, version=_VERSION, **{k:json.dumps(v) for k,v in meta.items()})
 
 def _open(path):
     "Tensors and text of a run's file"
