@@ -176,6 +176,18 @@ def test_refused_pictures_leave_nothing_behind():
     finally: gc.set_threshold(*was)
     assert threading.active_count()==before and not any(m._forward_hooks for m in model.modules())
 
+def test_however_many_streams():
+    "One core or several: the same numbers, bit for bit, and torch's threads are as they were"
+    torch.manual_seed(0)
+    model,x,was,states = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(64, 128, 3, 2, 1)).eval(),torch.randn(150, 3, 64, 64),torch.get_num_threads(),[]
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try: states.append([o.state() for o in observe(model, x, ['0','2'], [EnergyMap('all'), Collect(pooled=pool)], device='cpu')])
+        finally: now = torch.get_num_threads(); torch.set_num_threads(was)
+        assert now==threads
+    for other in states[1:]:
+        for a,b in zip(states[0], other): assert a.keys()==b.keys() and all(torch.equal(v.nan_to_num(), b[k].nan_to_num()) for k,v in a.items())
+
 def test_what_is_saved_belongs_to_a_pass(tmp_path):
     def z(a):
         "a docstring"

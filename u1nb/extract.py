@@ -149,6 +149,7 @@ def observe(
     if batch_size is not None and batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
     me,world = processes()
     _refuse(obs, 'update', *(('state','load') if save else ()), *(('merge',) if world>1 else ()))
+    if isinstance(data, Source) and transform is not None: raise TypeError('a Source has its own transform; leave `transform` out')
     source = data if isinstance(data, Source) else Source(data, transform, _wants_rgb(model))
     share = len(source)*me//world,len(source)*(me+1)//world
     with _all_or_nothing(obs, world) as before, _full_precision():
@@ -212,6 +213,7 @@ def _streams(net, plan, source, device, jobs, threads, take):
         mine.run = runs.pop()
     mine,ahead,todo,cores = threading.local(),deque(),iter(jobs),torch.get_num_threads()
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, cores)
         runs = [stack.enter_context(_tapped(_shared_copy(net), plan)) for _ in range(threads)]
         pool = stack.enter_context(ThreadPoolExecutor(threads, initializer=begin))
         torch.set_num_threads(1)                              # observers too: the cores belong to the streams
@@ -222,7 +224,6 @@ def _streams(net, plan, source, device, jobs, threads, take):
                 take(*ahead.popleft().result())
         finally:
             for f in ahead: f.cancel()
-            torch.set_num_threads(cores)
 
 def _shared_copy(net): return copy.deepcopy(net, {id(t):t for t in chain(net.parameters(), net.buffers())})
 
