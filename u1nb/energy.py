@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Rings', 'BeamWidth', 'Profile', 'energy', 'density', 'encircled_energy', 'concentration', 'rings', 'ring_means',
-           'ee_radius', 'centroid', 'beam_width', 'radial_profile', 'harmonics', 'channel_share', 'energy_density',
-           'Fit', 'Fits', 'fit_profile', 'shrunk_cov', 'SombreroTest', 'sombrero_test', 'SymmetryTest', 'symmetry_test',
-           'EnergyMap', 'factorial', 'InputEnergy', 'plot_map', 'plot_surface', 'plot_profile', 'plot_concentration']
+           'ee_radius', 'centroid', 'beam_width', 'radial_profile', 'harmonics', 'energy_density', 'Fit', 'Fits',
+           'fit_profile', 'shrunk_cov', 'SombreroTest', 'sombrero_test', 'SymmetryTest', 'symmetry_test', 'EnergyMap',
+           'factorial', 'InputEnergy', 'plot_map', 'plot_surface', 'plot_profile', 'plot_concentration']
 
 # %% ../nbs/04_energy.ipynb #976b95c9
 import itertools,math
@@ -209,14 +209,6 @@ def harmonics(
     "Amplitude of each angular harmonic on each ring, less what a uniform map gives on that grid"
     if not all(int(o)==o and o>=1 for o in m): raise ValueError(f'orders are integers from 1; got {tuple(m)}')
     return _harmonics(p, tuple(int(o) for o in m))[0]
-
-# %% ../nbs/04_energy.ipynb #ae6cfc3d
-def channel_share(
-    acts:Tensor, # (B,C,H,W) activations
-    k:int=10,    # number of channels
-)->Tensor:       # (B,) float64 in [0,1]; NaN where a picture has no energy
-    "Share of each picture's energy that its k strongest channels own"
-    return _top(_square_sums(acts)[1], k)
 
 # %% ../nbs/04_energy.ipynb #8b225e0a
 def _top(c, k):
