@@ -419,12 +419,18 @@ def fast_twin(
 @torch.no_grad()
 def _twin(model, x, keys, device, tol=1e-4):
     "The fast twin, the plan of its taps, and what the model's own taps see of the picture"
-    x = x.to(_device_of(model))
+    x,device = x.to(_device_of(model)),torch.device(device)
     with _evaluating(model): plan,want = _plan(model, x, keys)
-    for fold in (foldable(model, x, keys), []):
-        net = _folded(copy.deepcopy(model).eval().requires_grad_(False), fold)
-        again,got = _plan(net.to(device, memory_format=torch.channels_last), x.to(device), keys)
-        def near(a, b): return not b.isfinite().all() or (a.to(b.device)-b).abs().max() <= tol*b.abs().max()
+    pairs,can_pack = foldable(model, x, keys),device.type=='cpu' and torch.backends.mkldnn.is_available()
+    def near(a, b): return not b.isfinite().all() or (a.to(b.device)-b).abs().max() <= tol*b.abs().max()
+    for fold,pack in ((pairs, True), (pairs, False), ([], False))[not can_pack:]:
+        net = _folded(copy.deepcopy(model).eval().requires_grad_(False), fold).to(device, memory_format=torch.channels_last)
+        try:
+            if pack: _pack(net, x.to(device), keys)
+            again,got = _plan(net, x.to(device), keys)
+        except Exception:
+            if not pack: raise
+            continue                                  # a network that reads its convolutions' weights, say
         if all(near(got[k], want[k]) for k in keys): return net,again,want
     warnings.warn(f'{type(model).__name__} differs in channels-last memory by more than {tol}; using the plain copy')
     return copy.deepcopy(model).eval().to(device),plan,want
@@ -467,10 +473,47 @@ def _folded(model, pairs):
     from torch.nn.utils.fusion import fuse_conv_bn_eval
     for c,b in pairs:
         conv,bn = model.get_submodule(c),model.get_submodule(b)
-        for name,new in ((c, fuse_conv_bn_eval(conv, bn)), (b, _bn_rest(bn))):
-            parent,_,child = name.rpartition('.')
-            setattr(model.get_submodule(parent), child, new.eval())
+        for name,new in ((c, fuse_conv_bn_eval(conv, bn)), (b, _bn_rest(bn))): _replace(model, name, new)
     return model
+
+# %% ../nbs/03_extract.ipynb #cca59417
+_ACTS = {nn.ReLU:('relu', [], ''), nn.ReLU6:('hardtanh', [0.,6.], '')}
+
+class _Packed(nn.Module):
+    "A convolution with its weights as oneDNN wants them, and the activation behind it"
+    def __init__(self, conv, shape, act):
+        super().__init__()
+        where = conv.padding,conv.stride,conv.dilation,conv.groups
+        self.bias,self.how = conv.bias,(*where, *act)
+        self.register_buffer('packed', torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *where, shape), persistent=False)
+    def forward(self, x): return torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, *self.how)
+
+def _pack(net, x, keys):
+    "Pack every plain convolution of `net`, in place, with the activation that it alone feeds and no tap comes before"
+    mods,ins,outs,calls,taps,hs = dict(net.named_modules()),{},{},{},[],[]
+    tapped = {find_layer(net, k)[0] for k in keys}
+    def hook(n):
+        def f(m, i, o):
+            ins[n],outs[n],calls[n] = i[0],o,calls.get(n, 0)+1
+            if n in tapped: taps.append(o)
+        return f
+    wanted = {n for n,m in mods.items() if type(m) is nn.Conv2d or type(m) in _ACTS or n in tapped}
+    try:
+        for n in wanted: hs.append(mods[n].register_forward_hook(hook(n)))
+        net(x)
+    finally:
+        for h in hs: h.remove()
+    for n,conv in mods.items():
+        plain = type(conv) is nn.Conv2d and conv.padding_mode=='zeros' and isinstance(conv.padding, tuple)
+        if not plain or n not in outs or conv.weight.dtype!=torch.float32: continue
+        acts = [a for a in outs if type(mods[a]) in _ACTS and calls[a]==1 and ins[a] is outs[n]]
+        fused = len(acts)==1 and calls[n]==1 and not any(outs[n] is t for t in taps)
+        _replace(net, n, _Packed(conv, list(ins[n].shape), _ACTS[type(mods[acts[0]])] if fused else ('none', [], '')))
+        if fused: _replace(net, acts[0], nn.Identity())
+
+def _replace(net, name, new):
+    parent,_,child = name.rpartition('.')
+    setattr(net.get_submodule(parent), child, new.eval())
 
 # %% ../nbs/03_extract.ipynb #166033a6
 class Collect:
