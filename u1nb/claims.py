@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .core import *
 from .core import _table
 from .stats import *
-from .data import Source,halves,images,noise,shifted,turned
+from .data import Source,halves,images,noise,planted,shifted,turned
 from .data import _Part,_less
 from .models import bottlenecks,calibrate_bn,pretrained,random_twin
 from .padding import with_padding
