@@ -11,7 +11,8 @@ from scipy.stats import permutation_test
 from extract import ROWS, row
 
 from u1nb.core import rng
-from u1nb.angle import class_bias, _class_sums, _features, _roots, _second, _statistics, _units, _wild, _TESTS
+from u1nb.circle import _class_sums, _features, _roots, _second, _statistics, _units, _wild, _TESTS
+from u1nb.angle import class_bias
 
 def data(n=10_000, K=200):
     "Complex Gaussian z, classes leaning a little"

@@ -14,7 +14,8 @@ os.environ.setdefault('TQDM_DISABLE', '1')
 from extract import ROWS, row, turns
 from u1nb.core import generator
 from u1nb.loss import OneHotU1Loss, U1Head, U1Loss, attach_u1, class_angles
-from u1nb.train import Pictures, Resident, build, fit
+from u1nb.nets import build
+from u1nb.train import Pictures, Resident, fit
 
 AIRBENCH94 = 9.9*50_000/3.83   # pictures a second, on an A100
 

@@ -1,9 +1,9 @@
 """One-hot + U(1) on the whole of CIFAR-10 with the fast network: 8 arms, as many seeds as the minutes allow, in order of value. Run again, it goes on from the rows that are there.
 
-    U1NB_DATA=data python bench/trials.py --out nbs/results/24_whole_cifar10 --minutes 8 --processes 6     # on a GPU
+    U1NB_DATA=data python bench/trials.py --out nbs/results/54_whole_cifar10 --minutes 8 --processes 6     # on a GPU
     U1NB_DATA=data python bench/trials.py --out rows --minutes 360 --small                                  # on two CPU cores: 5,000 pictures, the small network
 
-What is compared, and by which rule a configuration is chosen, stands in nbs/24_whole_cifar10.ipynb and was written before the first run. Processes share a GPU, since one alone waits for Python.
+What is compared, and by which rule a configuration is chosen, stands in nbs/54_whole_cifar10.ipynb and was written before the first run. Processes share a GPU, since one alone waits for Python.
 """
 import argparse, os, time
 from pathlib import Path
@@ -11,7 +11,7 @@ os.environ.setdefault('TQDM_DISABLE', '1')
 import torch
 torch.set_num_threads(1)      # before anything counts: the processes are forked, and OpenMP's threads are not
 from u1nb.core import Results
-from u1nb.train import Arm, paired, standard_arms, task
+from u1nb.trials import Arm, paired, standard_arms, task
 
 RATES,WEIGHTS,CHOICE,FRESH = (.05,.1,.2,.4,.8),(.03,.1,.3,1.),range(1000, 1003),range(100)
 FIRST = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+simplex')   # of the eight arms, those that run first
@@ -51,7 +51,7 @@ def main(out, minutes, processes, small, device, seeds):
     t = task('cifar10_jpeg', 32, *((5000, 5000) if small else ()))
     t.train.digest(), t.test.digest(), t.train.moments()                       # once, for all processes
     common = dict(model='fastnet_small' if small else 'fastnet', epochs=8, batch_size=100 if small else 1000, precision='bf16', small=small, device=device,
-                  command_line=f'U1NB_DATA=data python bench/trials.py --out nbs/results/24_whole_cifar10 --minutes {minutes:g} --processes {processes}'+' --small'*small)
+                  command_line=f'U1NB_DATA=data python bench/trials.py --out nbs/results/54_whole_cifar10 --minutes {minutes:g} --processes {processes}'+' --small'*small)
     rates,done = run('rates', [([Arm('onehot')], s, dict(lr=lr, phase='rates', held=.1)) for lr in RATES for s in CHOICE], t, out, until, common, processes)
     if not done: return
     common['lr'] = float(rates.groupby('lr').value.mean().idxmax())

@@ -1,7 +1,8 @@
 "Angles, their tests and the memory against plain numpy, on the maps of real architectures"
 import math
 import numpy as np, pytest, torch
-from u1nb.angle import circ_corr, class_bias, order_parameter, picture_z
+from u1nb.circle import circ_corr
+from u1nb.angle import class_bias, order_parameter, picture_z
 from u1nb.core import generator, rng
 from u1nb.energy import energy_density
 from u1nb.extract import Collect, observe

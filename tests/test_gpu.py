@@ -24,7 +24,8 @@ def test_training_on_gpu(precision, tmp_path):
     "Pictures live there, the loss goes down, a finished run is read back, and the batches are the CPU's"
     from u1nb.data import images
     from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
-    from u1nb.train import Resident, build, decode, fit, restore, split
+    from u1nb.nets import build
+    from u1nb.train import Resident, decode, fit, restore, split
     a,b = split(decode(images('digits'), 8), .3)
     data = Resident(a, 64, flip=True, translate=1, seed=1)
     first = next(data.epoch(3))

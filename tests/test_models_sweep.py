@@ -4,7 +4,8 @@ import pytest, torch
 from torch import nn
 from torch.nn import functional as F
 from u1nb.core import generator
-from u1nb.models import bottlenecks, calibrate_bn, padded_convs, pretrained, random_twin, with_padding
+from u1nb.models import bottlenecks, calibrate_bn, pretrained, random_twin
+from u1nb.padding import padded_convs, with_padding
 
 torch.set_num_threads(1)
 pyramid = [112,56,28,14,7]

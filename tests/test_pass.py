@@ -247,7 +247,7 @@ def test_what_users_have():
     with pytest.raises(TypeError, match='no picture'): Source([{'text':'a'}]).batch([0])
 
 def test_extract_command(tmp_path):
-    cmd = [sys.executable, '-c', 'from u1nb.store import main; main()', '--model','mobilenet_v2','--data','digits','--n','4','--layers','all','--dtype','float16','--out',str(tmp_path/'o')]
+    cmd = [sys.executable, '-c', 'from u1nb.shell import main; main()', '--model','mobilenet_v2','--data','digits','--n','4','--layers','all','--dtype','float16','--out',str(tmp_path/'o')]
     p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
     assert p.returncode==0, p.stderr[-2000:]
     a = Activations.open(tmp_path/'o')

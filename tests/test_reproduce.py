@@ -8,7 +8,7 @@ from u1nb.data import images
 from u1nb.models import pretrained
 
 ROOT = Path(__file__).parents[1]
-STORED = ROOT/'nbs/results/20_pretrained_energy/mobilenet_v2-photos.jsonl'
+STORED = ROOT/'nbs/results/50_pretrained_energy/mobilenet_v2-photos.jsonl'
 
 def test_stored_row_again():
     "The concentration and the mean map of MobileNetV2 on the photographs, measured anew"
@@ -41,10 +41,10 @@ def test_command_says_what_is_wrong(args, says, tmp_path):
 def test_stored_accuracy_again():
     "What a memory of half the digits says of the others, measured anew"
     import numpy as np
-    from u1nb.claims import halves
+    from u1nb.data import halves
     from u1nb.extract import Collect, observe
     from u1nb.memory import Memory, pool
-    rows = Results.load(ROOT/'nbs/results/22_pretrained_memory/mobilenet_v2-digits.jsonl')
+    rows = Results.load(ROOT/'nbs/results/52_pretrained_memory/mobilenet_v2-digits.jsonl')
     old, = [r for r in rows if r['statistic']=='accuracy' and r['control']=='trained']
     net,tfm = pretrained('mobilenet_v2')
     store,test = halves(images('digits', n=old['memory']+old['pictures'], seed=old['seed']), old['seed'])
@@ -81,7 +81,7 @@ def test_probe(tmp_path):
 def test_trained_claims_follow_from_their_runs():
     "C7 and C8 of rows of runs, asked again of those that are stored, say what the stored rows say"
     from u1nb.claims import TRAINED
-    for f in (ROOT/'nbs/results').glob('23_*/claims.jsonl'):
+    for f in (ROOT/'nbs/results').glob('53_*/claims.jsonl'):
         runs = [r for g in sorted(f.parent.glob('runs*.jsonl')) for r in Results.load(g)]
         for c,ask in TRAINED.items():
             old = Results.load(f).where(claim=c)
@@ -111,7 +111,8 @@ def test_a_network_that_fit_trained(tmp_path):
     "Its file is enough for `u1nb-probe --model`"
     from u1nb.claims import network
     from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
-    from u1nb.train import Resident, build, decode, evaluate, fit
+    from u1nb.nets import build
+    from u1nb.train import Resident, decode, evaluate, fit
     d = decode(images('digits'), 8)
     data,net = Resident(d, 64, seed=1),attach_u1(build('fastnet_small', 10, 8), size=8)
     f = fit(net, data, None, OneHotU1Loss(class_angles(10), .1), 3, out=tmp_path/'run', device='cpu', progress=False)

@@ -5,7 +5,9 @@ from PIL import Image
 from u1nb.core import Results
 from u1nb.data import images
 from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
-from u1nb.train import Arm, Resident, build, decode, fit, paired, restore, split, standard_arms, summary, task
+from u1nb.nets import build
+from u1nb.train import Resident, decode, fit, restore, split
+from u1nb.trials import Arm, paired, standard_arms, summary, task
 ENV = {**os.environ, 'OMP_NUM_THREADS':'1', 'TQDM_DISABLE':'1', 'CUDA_VISIBLE_DEVICES':''}
 
 KILL = textwrap.dedent('''
@@ -13,7 +15,10 @@ KILL = textwrap.dedent('''
     from pathlib import Path
     from u1nb.data import images
     from u1nb.loss import *
+    from u1nb.stats import *
+    from u1nb.nets import *
     from u1nb.train import *
+    from u1nb.trials import *
     from u1nb.train import _open
     def train(out):
         d = decode(images('digits'), 8)
@@ -63,8 +68,8 @@ def imagenet(tmp_path_factory):
 
 ARGS = lambda root, out: ['--data','imagenet','--root',str(root),'--model','fastnet_small','--size','32','--arms','onehot,onehot+u1','--seeds','1','--epochs','2','--batch-size','8','--workers','1','--device','cpu','--out',str(out)]
 
-@pytest.mark.parametrize('launch', [['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','--main_process_port','0','--module','u1nb.train'],
-                                    ['torch.distributed.run','--standalone','--nproc_per_node','2','-m','u1nb.train']], ids=['accelerate','torchrun'])
+@pytest.mark.parametrize('launch', [['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','--main_process_port','0','--module','u1nb.trials'],
+                                    ['torch.distributed.run','--standalone','--nproc_per_node','2','-m','u1nb.trials']], ids=['accelerate','torchrun'])
 def test_two_processes_on_imagenets_layout(imagenet, tmp_path, launch):
     p = subprocess.run([sys.executable, '-m', *launch, *ARGS(imagenet, tmp_path/'two.jsonl'), '--runs', str(tmp_path/'runs')], env=ENV, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert p.returncode==0, p.stderr[-3000:]
@@ -94,7 +99,8 @@ def test_notebook_launcher(tmp_path):
         from accelerate import notebook_launcher
         def train():
             from u1nb.data import images
-            from u1nb.train import Resident, build, decode, fit
+            from u1nb.nets import build
+            from u1nb.train import Resident, decode, fit
             fit(build('fastnet_small', 10, 8), Resident(decode(images('digits', n=200), 8), 32), epochs=1, out={str(tmp_path/'nl')!r}, device='cpu', progress=False)
         if __name__=='__main__': notebook_launcher(train, num_processes=2)
         ''')

@@ -7,9 +7,10 @@ __all__ = ['Clause', 'THRESHOLDS', 'RULES', 'LABELS', 'Said', 'FAMILIES', 'thres
            'Cell', 'judge_cell', 'one_sided', 'Verdict', 'cells_of', 'judge_claim']
 
 # %% ../nbs/30_rules.ipynb #cc321d30
-import json,math
+import math
 from collections import namedtuple
 from .core import *
+from .stats import holm
 
 # %% ../nbs/30_rules.ipynb #666ac6d2
 Clause = namedtuple('Clause', 'half key control test threshold')
