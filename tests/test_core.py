@@ -56,5 +56,24 @@ def test_tables_are_bounded():
     res = Results(model='m')
     for k in range(40): res.add(f'C{k%3}', f'key {k%5}', Interval(k/7, 0., 9., 1., 5), control=f'c{k%2}', reading=f'{k%4}', data=f'd{k}', layer=f'l{k}', verdict='met')
     html = res._repr_html_()
-    assert html.count('<tr')==13 and html.count('<th>')<=7 and '40 rows, of which the first 12' in html and 'model: m' in html
+    assert html.count('<tr')==13 and html.count('<th>')<=7 and '40 rows, of which the first 12' in html and 'model m' in html
     assert '0 rows' in Results()._repr_html_() and '0 rows' in repr(Results())
+
+def test_digest_of_a_class_grows_with_it():
+    "A method that is patched in, or another one, makes another class of it"
+    from fastcore.basics import patch
+    from u1nb.core import code_digest
+    def grown(*bodies):
+        class Net: "A class without source, as a notebook or `-c` has it"
+        for k,b in enumerate(bodies):
+            space = dict(__name__='u1nb.made'); exec(f'def f(self): return {b}', space); setattr(Net, f'f{k}', space['f'])
+            space['f'].__qualname__ = f'Net.f{k}'
+        code_digest.cache_clear()
+        return code_digest(Net)
+    assert len({grown(), grown('1'), grown('2'), grown('1', '2')})==4 and grown('1')==grown('1')
+    class Own: pass
+    before = code_digest(Own)
+    @patch
+    def more(self:Own): return 1
+    code_digest.cache_clear()
+    assert code_digest(Own)!=before
