@@ -43,27 +43,27 @@ class Fits(dict):
 def fit_profile(
     r,          # (R,) radii, at least 3
     values,     # (R,) the profile there
-    cov=None,   # (R,R) covariance, or (R,) variances, of `values`; least squares with unknown σ² if not given
+    cov=None,   # (R,R) covariance, or (R,) variances, of `values`; unknown σ² if None
 )->Fits:        # sombrero, constant, gaussian, lorentzian, cosine
     "Fit the Sombrero and its rivals by (generalised) least squares"
     r,v = (np.asarray(o, dtype=np.float64) for o in (r, values))
-    if r.ndim!=1 or r.shape!=v.shape or len(r)<3:
-        raise ValueError(f'r and values are (R,) each with R ≥ 3; got shapes {r.shape} and {v.shape}')
-    if not np.isfinite([r, v]).all(): raise ValueError('r and values are finite; got NaN or infinite ones')
-    n,L,res = len(r),np.eye(len(r)) if cov is None else _whitener(cov, len(r)),Fits()
-    rounding = np.square(L@np.full(n, 8*np.finfo(float).eps*np.abs(v).max())).sum() or np.finfo(float).tiny
+    n,res = len(r),Fits()
+    if r.shape!=v.shape or n<3: raise ValueError(f'r, values: (R,), R ≥ 3; got {r.shape}, {v.shape}')
+    if not np.isfinite([r, v]).all(): raise ValueError('r, values are finite; got NaN or infinity')
+    L = _whitener(np.ones(n) if cov is None else cov)
+    rounding = np.square(L@np.full(n, 2**-49*np.abs(v).max())).sum() or 1e-307
     for name in ('sombrero',*_RIVALS):
         b,pred = (o[0] for o in _fit(name, r, L, v[None]))
         chi2,k = float(np.square(L@(v-pred)).sum()), len(b)+(cov is None)
-        fit = max(chi2, rounding)
-        if cov is None: fit = n*math.log(fit/n)
+        fit = max(chi2, rounding) if cov is not None else n*math.log(max(chi2, rounding)/n)
         aicc = fit+2*k+2*k*(k+1)/(n-k-1) if n>k+1 else math.nan
         res[name] = Fit(name, _params(name, b), chi2, aicc)
     return res
 
 # %% ../nbs/11_sombrero.ipynb #0258a41a
 #: curves with one shape parameter: its name, and f(r, parameter)
-_SHAPES = dict(gaussian=('s', lambda r,s: np.exp(-r**2/2/s**2)), lorentzian=('s', lambda r,s: 1/(1+r**2/s**2)),
+_SHAPES = dict(gaussian=('s', lambda r,s: np.exp(-r**2/2/s**2)),
+               lorentzian=('s', lambda r,s: 1/(1+r**2/s**2)),
                cosine=('k', lambda r,k: np.cos(k*r)))
 _RIVALS = ('constant',*_SHAPES)
 
@@ -73,11 +73,12 @@ def _params(name, b):
     b = [float(o) for o in b]
     if name=='constant': return dict(a=b[0])
     if name!='sombrero': return dict(zip(('a','b',_SHAPES[name][0]), b))
-    return dict(a=b[0], mu2=b[1], lam=b[2], r_v=math.sqrt(b[1]/2/b[2]) if b[1]>0 and b[2]>0 else math.nan)
+    a,mu2,lam = b
+    return dict(a=a, mu2=mu2, lam=lam, r_v=math.sqrt(mu2/2/lam) if mu2>0 and lam>0 else math.nan)
 
 # %% ../nbs/11_sombrero.ipynb #b50239cb
 def _fit(name, r, L, M):
-    "Coefficients (n,k), and curves at r (n,R), of one model fitted to profiles M (n,R) whitened by L (R,R)"
+    "Coefficients (n,k) and curves at r (n,R) of a model fitted to profiles M (n,R) whitened by L"
     z = M@L.T
     def solve(X): return (np.linalg.pinv(L@X)@z[...,None])[...,0]
     if name in _SHAPES:
@@ -86,25 +87,24 @@ def _fit(name, r, L, M):
         X = np.stack([np.ones_like(M), f(r, s[:,None])], -1)
         b = solve(X)
         return np.column_stack([b, s]), (X@b[...,None])[...,0]
-    X = np.stack([r**0, r**2, r**4][:1 if name=='constant' else 3], 1)
+    X = np.stack([r**0, -r**2, r**4][:1 if name=='constant' else 3], 1)
     b = solve(X)
-    return b*np.array([1,-1,1])[:b.shape[1]], b@X.T
+    return b, b@X.T
 
 def _grid(name, r, n=400):
     "Values of the shape parameter that rings of this spacing can tell apart"
     gap,far = np.ptp(r)/(len(r)-1), abs(r).max()
-    return np.geomspace(.1/far, math.pi/gap, n) if name=='cosine' else np.geomspace(gap/4, 10*far, n)
+    return np.geomspace(*((.1/far, math.pi/gap) if name=='cosine' else (gap/4, 10*far)), n)
 
 def _shape_fit(f, grid, r, L, z):
     "Shape parameter (n,) that fits the whitened profiles z (n,R) best as a+b·f(r,·)"
-    u = L@np.ones_like(r)
-    u = u/np.linalg.norm(u)
+    u = L.sum(1)/np.linalg.norm(L.sum(1))
     zt = z-(z@u)[:,None]*u
-    def part(s):                      # (m,) → whitened f(r,s) without its constant part, of length 1 (m,R)
+    def part(s):                 # (m,) → whitened f(r,s) without its constant part, of length 1
         w = f(r, s[:,None])@L.T
         t = w-(w@u)[:,None]*u
-        n = np.linalg.norm(t, axis=1, keepdims=True)
-        return np.divide(t, n, out=np.zeros_like(t), where=n>1e-9*np.linalg.norm(w, axis=1, keepdims=True))
+        n,whole = (np.linalg.norm(o, axis=1, keepdims=True) for o in (t, w))
+        return np.divide(t, n, out=np.zeros_like(t), where=n>1e-9*whole)
     def gain(s): return np.square((zt*part(s)).sum(1))
     i = np.square(zt@part(grid).T).argmax(1)
     lo,hi = (np.log(grid[np.clip(i+d, 0, len(grid)-1)]) for d in (-1,1))
@@ -116,11 +116,9 @@ def _shape_fit(f, grid, r, L, z):
     return np.exp((lo+hi)/2)
 
 # %% ../nbs/11_sombrero.ipynb #95d1eb43
-def _whitener(cov, R):
+def _whitener(cov):
     "L with LᵀL=cov⁻¹, of variances (R,) or a covariance (R,R)"
-    cov = np.asarray(cov, dtype=np.float64)
-    if cov.shape not in ((R,),(R,R)): raise ValueError(f'cov is ({R},) or ({R},{R}); got shape {cov.shape}')
-    cov = np.diag(cov) if cov.ndim==1 else cov
+    cov = np.diag(cov) if np.ndim(cov)==1 else np.asarray(cov)
     sd = np.sqrt(np.diag(cov))
     cor = cov/np.outer(sd, sd)
     if not np.isfinite(cor).all() or np.linalg.eigvalsh(cor)[0]<1e-12:
@@ -128,17 +126,12 @@ def _whitener(cov, R):
     return np.linalg.inv(np.linalg.cholesky(cor))/sd
 
 # %% ../nbs/11_sombrero.ipynb #f4af1513
-def shrunk_cov(
-    ring_means,     # (N,R) of each picture
-    groups=None,    # (N,) labels, or None: each picture is a group
-)->np.ndarray:      # (R,R) covariance of the mean profile
-    "Ledoit–Wolf covariance of the mean over pictures, from the groups' pulls on it"
+def shrunk_cov(means, groups=None):
+    "Ledoit–Wolf covariance (R,R) of the mean over pictures (N,R), from the groups' pulls on it"
     from sklearn.covariance import ledoit_wolf_shrinkage
-    s,k = group_sums(ring_means, groups)
+    s,k = group_sums(means, groups)
     G,u = len(k), influence(s, k)
-    if G<2: raise ValueError(f'a covariance needs at least 2 groups; got {G}')
-    least = 1e-9*np.abs(s.sum(0)/k.sum()).max()         # a ring that never varies is not known infinitely well
-    sd = np.sqrt((u**2).mean(0)).clip(min=least)
+    sd = np.sqrt((u**2).mean(0)).clip(min=1e-9*np.abs(s.sum(0)/k.sum()).max())
     d = max(ledoit_wolf_shrinkage(u/sd, assume_centered=True), 1/G**2)
     C = (1-d)*(u/sd).T@(u/sd)/G
     C[np.diag_indices(len(C))] = 1
@@ -165,26 +158,25 @@ def sombrero_test(
     groups=None,      # (N,) labels, or None: each map is a group
     n_boot:int=1000,  # resamples
     seed:int=0,       # of the halves and the resamples
-)->SombreroTest:      # Intervals of μ², λ (density per site), r_v, rises (shares of the crown) and scores (nats)
-    "Does the mean profile have a Sombrero's crown and brim, and predict held-out groups better than its rivals?"
+)->SombreroTest:      # Intervals: μ², λ per site, r_v, rises (shares of the crown), scores (nats)
+    "Has the mean profile crown and brim, and does it predict held-out groups better than rivals?"
     p,ids,left = with_energy(maps, groups, least=4)
     prof = radial_profile(p, ids)
     r,M = prof.r[prof.inside], ring_means(p)[:,prof.inside].numpy()
-    if len(r)<4: raise ValueError(f'a map of {tuple(p.shape[1:])} has {len(r)} whole rings; 4 are needed, as on 5×5')
+    if len(r)<4: raise ValueError(f'4 whole rings are needed, as 5×5 maps have; got {len(r)}')
     s,k = group_sums(M, ids)
     G,cov = len(k),shrunk_cov(M, ids)
-    g = rng(seed, 'sombrero', 'halves').permutation(G)
-    parts = g[:G//2],g[G//2:]
-    sums,ns = zip(*(_resampled(s[i], k[i], n_boot, rng(seed, 'sombrero', h)) for h,i in enumerate(parts)))
-    whole = sum(sums)/sum(ns)[:,None]
-    b = _fit('sombrero', r, _whitener(cov, len(r)), whole)[0]
+    parts = np.split(rng(seed, 'sombrero', 'halves').permutation(G), [G//2])
+    draws = [_resampled(s[i], k[i], n_boot, rng(seed, 'sombrero', h)) for h,i in enumerate(parts)]
+    whole = sum(a for a,_ in draws)/sum(n for _,n in draws)[:,None]
+    b = _fit('sombrero', r, _whitener(cov), whole)[0]
     b = np.where(np.abs(b)<1e-12*np.abs(whole).max(), 0, b)              # rounding is no curvature
     covs = [shrunk_cov(M[np.isin(ids, i)], ids[np.isin(ids, i)]) for i in parts]
-    scores = _score_differences(r, [a/n[:,None] for a,n in zip(sums, ns)], covs)
-    def one(d): return _interval(d[0], d[1:], G)
-    return SombreroTest(one(b[:,1]), one(b[:,2]), _r_v_interval(b, G), *(one(d) for d in _rise(r, b, whole)),
-                        {n:one(d) for n,d in scores.items()}, float(r[-1]), 2/p.shape[2],
-                        fit_profile(r, whole[0], cov), prof, left)
+    scores = _score_differences(r, [a/n[:,None] for a,n in draws], covs)
+    found = *b[:,1:].T, *_rise(r, b, whole), *scores
+    mu2,lam,rise,measured,*scored = (_interval(d[0], d[1:], G) for d in found)
+    return SombreroTest(mu2, lam, _r_v_interval(b, G), rise, measured, dict(zip(_RIVALS, scored)),
+                        float(r[-1]), 2/p.shape[2], fit_profile(r, whole[0], cov), prof, left)
 
 # %% ../nbs/11_sombrero.ipynb #cd4d8409
 def _resampled(s, k, n_boot, gen):
@@ -194,12 +186,13 @@ def _resampled(s, k, n_boot, gen):
     return w@s, w@k
 
 def _rise(r, b, M):
-    "Rise beyond r_v to the last ring as share of the crown, of curves b (n,3) and of profiles M (n,R); 0 without a minimum"
+    "Rise from r_v to the last ring as share of the crown, of curves b (n,3) and profiles M (n,R)"
     mu2,lam = b[:,1], b[:,2]
     ok = (mu2>0)&(lam>0)
     rv2 = np.where(ok, mu2/2/np.where(ok, lam, 1), np.inf)
     ok &= rv2<r[-1]**2
-    rv,crown = np.sqrt(np.where(ok, rv2, r[0]**2)), np.where(ok, mu2**2/4/np.where(ok, lam, 1), 1)
+    rv = np.sqrt(np.where(ok, rv2, r[0]**2))
+    crown = np.where(ok, mu2**2/4/np.where(ok, lam, 1), 1)
     i = np.clip(np.searchsorted(r, rv)-1, 0, len(r)-2)
     t = np.clip((rv-r[i])/(r[i+1]-r[i]), 0, 1)
     j = np.arange(len(M))
@@ -207,17 +200,18 @@ def _rise(r, b, M):
     return np.where(ok, lam*(r[-1]**2-rv**2)**2/crown, 0), np.where(ok, (M[:,-1]-low)/crown, 0)
 
 def _score_differences(r, halves, covs):
-    "Held-out log score of the Sombrero less each rival's, averaged over both roles of the halves: {rival: (n,)}"
-    Ls,res = [_whitener(c, len(r)) for c in covs], {}
+    "Held-out log score of the Sombrero less each rival's, the mean of both roles of the halves"
+    Ls,res = [_whitener(c) for c in covs], {}
     for name in ('sombrero',*_RIVALS):
         off = [(halves[1-h]-_fit(name, r, Ls[h], halves[h])[1])@Ls[1-h].T for h in (0,1)]
         res[name] = sum(-.25*np.square(o).sum(1) for o in off)
-    return {k:res['sombrero']-res[k] for k in _RIVALS}
+    return [res['sombrero']-res[k] for k in _RIVALS]
 
 # %% ../nbs/11_sombrero.ipynb #3a6367f0
 def _r_v_interval(b, n):
-    "Interval of √(μ²/2λ) from coefficients (1+draws,3), through 2λ/μ², which is 0 where there is no minimum"
-    u = np.where((b[:,1]>0)&(b[:,2]>0), 2*b[:,2]/np.where(b[:,1]>0, b[:,1], 1), 0)
+    "Interval of √(μ²/2λ) from coefficients (1+draws,3), through 2λ/μ²"
+    mu2,lam = b[:,1],b[:,2]
+    u = np.where((mu2>0)&(lam>0), 2*lam/np.where(mu2>0, mu2, 1), 0)
     d = u[1:]
     def root(v): return 1/math.sqrt(v) if v>0 else math.inf
     lo,hi = expanded_quantiles(d, n)
@@ -226,7 +220,7 @@ def _r_v_interval(b, n):
 
 # %% ../nbs/11_sombrero.ipynb #e3faa4b0
 def plot_profile(
-    profile,      # of `radial_profile`, or a mapping with r, mean, se, inside, and `sites` or `map` for the unit
+    profile,      # Profile, or a mapping with r, mean, se, inside; `sites` or `map` give the unit
     curves=None,  # Fits, or name → values at `profile`'s r; drawn over the rings inside the field
     ax=None,      # matplotlib axes; new ones if None
 ):                # ax
@@ -235,13 +229,14 @@ def plot_profile(
     if ax is None: _,ax = plt.subplots(layout='constrained')
     o = profile._asdict() if isinstance(profile, Profile) else profile
     r,mean,se = (np.array(o[k], float) for k in ('r','mean','se'))
-    ok,u = np.array(o['inside'], bool), np.sum(o['sites']) if 'sites' in o else np.size(o.get('map', 1))
-    for sel,fc,label in ((ok, 'k', 'mean ± standard error'), (~ok, 'w', 'corners, not fitted')):
-        ax.errorbar(r[sel], mean[sel]*u, np.nan_to_num(se[sel])*u, fmt='o', ms=4, c='k', mfc=fc, lw=1, label=label)
+    ok = np.array(o['inside'], bool)
+    u = np.sum(o['sites']) if 'sites' in o else np.size(o.get('map', 1))
+    for i,fc,label in ((ok, 'k', 'mean ± standard error'), (~ok, 'w', 'corners, not fitted')):
+        ax.errorbar(r[i], mean[i]*u, np.nan_to_num(se[i])*u, fmt='ko', ms=4, mfc=fc, label=label)
     x = np.linspace(0, r[ok].max(), 200) if isinstance(curves, Fits) else r[ok]
-    styles = ('#D55E00','-'), ('.5','--'), ('#0072B2',':'), ('#009E73','-.'), ('#CC79A7',(0,(5,1)))
-    for (name,v),(c,ls) in zip((curves or {}).items(), styles):
+    for (name,v),c in zip((curves or {}).items(), ('#D55E00','.5','#0072B2','#009E73','#CC79A7')):
         y = v.predict(x) if isinstance(v, Fit) else np.array(v, float)[ok]
-        ax.plot(x, y*u, color=c, ls=ls, lw=2.2 if name=='sombrero' else 1, label=name)
-    ax.set(xlabel='r', ylabel='density / uniform' if u>1 else 'density per site'); ax.legend(fontsize=7)
+        ax.plot(x, y*u, color=c, lw=2.2 if name=='sombrero' else 1, label=name)
+    ax.set(xlabel='r', ylabel='density / uniform' if u>1 else 'density per site')
+    ax.legend(fontsize=7)
     return ax
