@@ -57,7 +57,7 @@ def fit_profile(
         chi2,k = float(np.square(L@(v-pred)).sum()), len(b)+(cov is None)
         fit = max(chi2, rounding) if cov is not None else n*math.log(max(chi2, rounding)/n)
         aicc = fit+2*k+2*k*(k+1)/(n-k-1) if n>k+1 else math.nan
-        res[name] = Fit(name, _params(name, b), chi2, aicc)
+        res[name] = Fit(name, _params(name, b.tolist()), chi2, aicc)
     return res
 
 # %% ../nbs/11_sombrero.ipynb #0258a41a
@@ -70,7 +70,6 @@ _RIVALS = ('constant',*_SHAPES)
 # %% ../nbs/11_sombrero.ipynb #ac93306a
 def _params(name, b):
     "Coefficients by name; the Sombrero with the radius of its minimum"
-    b = [float(o) for o in b]
     if name=='constant': return dict(a=b[0])
     if name!='sombrero': return dict(zip(('a','b',_SHAPES[name][0]), b))
     a,mu2,lam = b
@@ -98,7 +97,8 @@ def _grid(name, r, n=400):
 
 def _shape_fit(f, grid, r, L, z):
     "Shape parameter (n,) that fits the whitened profiles z (n,R) best as a+b·f(r,·)"
-    u = L.sum(1)/np.linalg.norm(L.sum(1))
+    u = L@np.ones_like(r)
+    u = u/np.linalg.norm(u)
     zt = z-(z@u)[:,None]*u
     def part(s):                 # (m,) → whitened f(r,s) without its constant part, of length 1
         w = f(r, s[:,None])@L.T
@@ -212,11 +212,10 @@ def _r_v_interval(b, n):
     "Interval of √(μ²/2λ) from coefficients (1+draws,3), through 2λ/μ²"
     mu2,lam = b[:,1],b[:,2]
     u = np.where((mu2>0)&(lam>0), 2*lam/np.where(mu2>0, mu2, 1), 0)
-    d = u[1:]
-    def root(v): return 1/math.sqrt(v) if v>0 else math.inf
-    lo,hi = expanded_quantiles(d, n)
-    se = np.std(d[d>0]**-.5, ddof=1) if (d>0).sum()>1 else math.nan
-    return Interval(root(u[0]) if u[0]>0 else math.nan, root(hi), root(lo), float(se), n)
+    some,ends = u[1:][u[1:]>0]**-.5,np.array([u[0], *expanded_quantiles(u[1:], n)])
+    with np.errstate(divide='ignore'): value,hi,lo = (ends**-.5).tolist()
+    se = float(np.std(some, ddof=1)) if len(some)>1 else math.nan
+    return Interval(value if u[0]>0 else math.nan, lo, hi, se, n)
 
 # %% ../nbs/11_sombrero.ipynb #e3faa4b0
 def plot_profile(
