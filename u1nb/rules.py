@@ -7,7 +7,7 @@ __all__ = ['Clause', 'THRESHOLDS', 'RULES', 'LABELS', 'Said', 'MARKS', 'FAMILIES
            'as_table', 'asked', 'words', 'Cell', 'number_of', 'judge_cell', 'one_sided', 'Verdict', 'cells_of',
            'judge_claim']
 
-# %% ../nbs/30_rules.ipynb #cc321d30
+# %% ../nbs/30_rules.ipynb #4683ab97
 import math
 from collections import namedtuple
 from .core import *
@@ -18,7 +18,7 @@ Clause = namedtuple('Clause', 'half key control test threshold')
 Clause.__doc__ = """One question to the rows: `half` 1 or 2 (0: precondition), their `key` and `control`, the test,
 and its threshold: a number, or the name of one in `THRESHOLDS`"""
 
-# %% ../nbs/30_rules.ipynb #9db5b2eb
+# %% ../nbs/30_rules.ipynb #5e8e1975
 #: thresholds that depend on the row
 THRESHOLDS = {'last ring − pitch': lambda r: r['last_ring']-r['pitch'],      # a minimum must lie inside the field
               '5/K': lambda r: 5/r['K'],                                      # five times chance
@@ -238,7 +238,7 @@ def _promise(cell):
     "Of several planes the one with most clauses met, then with the highest lower bound"
     return sum(s.state=='met' for s in cell.said), min(s.row.get('lo') or 0. for s in cell.said)
 
-# %% ../nbs/30_rules.ipynb #87dc0f36
+# %% ../nbs/30_rules.ipynb #865b45c2
 def one_sided(
     said:Said,
     alpha:float=.025, # level to which a clause on a p-value is scaled
