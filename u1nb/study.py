@@ -25,13 +25,13 @@ from .memory import at_most_7,pool
 from .loss import detach_u1
 from .train import restore
 
-# %% ../nbs/31_study.ipynb #d9e76d2b
+# %% ../nbs/31_study.ipynb #2bfd3cd5
 class Network(namedtuple('Network', 'model transform fresh larger name')):
     """A network, its transform (picture → (3,H,W)), seed → the same network at random initialisation,
     its transform at twice the size, and its name"""
 
 def network(
-    model,              # a name for `pretrained`, module:function, a file of `fit`, a checkpoint (then `arch`), an nn.Module
+    model,              # a name for `pretrained`, module:function, a run's file, a checkpoint (with `arch`), a module
     arch:str|None=None, # of a checkpoint: a name for `pretrained`, or module:function
     size:int=224,       # pixels a side, where module:function returns no transform
     transform=None,     # picture → (3,H,W), of an nn.Module
@@ -48,7 +48,7 @@ def network(
     if file.is_file(): return _of_file(file, arch, size, name)
     return _own(*_made_by(model, size), name) if ':' in model else _by_name(model, name)
 
-# %% ../nbs/31_study.ipynb #18d7caa4
+# %% ../nbs/31_study.ipynb #cbe7385e
 def _own(model, transform, name):
     "A network that is there already"
     def larger(img):
@@ -60,7 +60,7 @@ def _by_name(model, name, weights='auto'):
     net,transform = pretrained(model, weights=weights)
     size = transform(Image.new('RGB', (64,64))).shape[-1]
     larger = pretrained(model, weights=None, size=2*size)[1]
-    fresh = (lambda s: pretrained(model, weights=None, seed=s)[0]) if weights=='auto' else (lambda s: random_twin(net, s))
+    def fresh(s): return pretrained(model, weights=None, seed=s)[0] if weights=='auto' else random_twin(net, s)
     return Network(net, transform, fresh, larger, name)
 
 def _of_file(file, arch, size, name):
@@ -85,7 +85,7 @@ def _trained_here(file):
     except Exception: return False
 
 def _made_by(name, size):
-    "Network and transform that `module:function` returns; what torchvision does for ImageNet's networks where it returns none"
+    "Network and transform that `module:function` returns; without a transform, ImageNet's as of torchvision"
     from torchvision.transforms._presets import ImageClassification
     mod,_,fn = name.partition(':')
     sys.path.insert(0, os.getcwd())
@@ -100,18 +100,18 @@ def _made_by(name, size):
     plain = ImageClassification(crop_size=size, resize_size=round(size*256/224))
     net,transform = made if isinstance(made, (tuple,list)) else (made, plain)
     if isinstance(net, nn.Module): return net.float().eval(),transform
-    raise TypeError(f'{name!r} returned a {type(net).__name__}; a network (nn.Module) or (network, transform) is needed')
+    raise TypeError(f'{name!r} returned a {type(net).__name__}; it must return an nn.Module or (nn.Module, transform)')
 
-# %% ../nbs/31_study.ipynb #96ebcedc
+# %% ../nbs/31_study.ipynb #7023ef2a
 class Sets(namedtuple('Sets', 'given name photographed spare memory test labelled', defaults=('pictures',*[None]*5))):
-    """The pictures of a study: those `given` and what rows call them; the same as `photographed`, where `given` is shifted
-    already; `spare` ones for batch-norm statistics; labelled ones for the `memory` and to `test` on (`given` if None),
-    and what rows call these, `labelled`"""
+    """The pictures of a study: those `given` and what rows call them; the same as `photographed`, where `given` is
+    shifted already; `spare` ones for batch-norm statistics; labelled ones for the `memory` and to `test` on
+    (`given` if None), and what rows call these, `labelled`"""
 
 class Budget(namedtuple('Budget', 'cells controls seeds', defaults=(400,4000,5))):
     "At most so many pictures a cell of the factorial, labelled pictures that controls see, and random networks"
 
-# %% ../nbs/31_study.ipynb #3e84a359
+# %% ../nbs/31_study.ipynb #ee820268
 class Conditions:
     "The network of each condition, made when it is asked for; random ones are calibrated with their own padding"
     def __init__(self, network, spare, size):
@@ -127,7 +127,8 @@ class Conditions:
 
     def _calibrated(self, net, seed, padding):
         "With batch-norm statistics of the spare pictures; these are kept, the network is not"
-        if self.spare is None: raise ValueError('random networks need `spare`: pictures for their batch-norm statistics, none of which is measured')
+        if self.spare is None:
+            raise ValueError('random networks need `spare`: pictures for batch-norm statistics, which nobody measures')
         key = seed,padding
         if key not in self._statistics:
             calibrated = calibrate_bn(net, self.spare, self.network.transform)
@@ -177,7 +178,7 @@ class Passes:
         name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return self.folder/f'{name}.safetensors'
 
-# %% ../nbs/31_study.ipynb #3da7a6cd
+# %% ../nbs/31_study.ipynb #5026ae06
 class Study:
     "One network on one data set: its bottleneck layers, and passes under any condition"
     def __init__(self,
@@ -191,7 +192,7 @@ class Study:
         head=None,                 # class number → output of the network (−1: none), where its own classes apply
         **columns,                 # of every row, such as `demo`
     ):
-        if min(budget)<1: raise ValueError(f'at least one picture a cell, one for the controls and one random network; got {budget}')
+        if min(budget)<1: raise ValueError(f'at least one picture a cell and one random network; got {budget}')
         self.network,self.model,self.transform,self.larger = network,network.model,network.transform,network.larger
         self.sets,self.seeds,self.seed,self.head,self.name = sets,budget.seeds,seed,head,network.name
         self.size = tuple(self.transform(sets.given[0][0]).shape[1:])
@@ -210,7 +211,8 @@ class Study:
         spared = self.memory if None in (sets.memory, sets.spare) else self.memory.without(sets.spare)
         self.few_memory,self.few_test = (o and o.take(min(n, len(o)), self.seed) for o in (spared, self.test))
         self.labelled = sets.labelled or sets.name
-        self.labelled_columns = dict(data=self.labelled, split=getattr(self.test, 'split', None), groups=self.groups_of(self.test))
+        split = getattr(self.test, 'split', None)
+        self.labelled_columns = dict(data=self.labelled, split=split, groups=self.groups_of(self.test))
 
     @property
     def bottleneck(self): return self.layers[-1].key
@@ -225,7 +227,7 @@ class Study:
         if getattr(pictures, 'groups', None) is None: return 'picture'
         return 'photograph' if getattr(pictures, 'name', '')=='photos' else 'source'
 
-# %% ../nbs/31_study.ipynb #578d1234
+# %% ../nbs/31_study.ipynb #2d06cdf9
 def _placements(sets, n, seed):
     "Some pictures as photographed and shifted"
     some = sets.given.take(min(n, len(sets.given)), seed)
@@ -236,7 +238,7 @@ def _placements(sets, n, seed):
 def _up_to(layers, key):
     "Bottleneck layers up to the one that is asked about"
     keys = [l.key for l in layers]
-    if key is not None and key not in keys: raise ValueError(f'no bottleneck layer {key!r}; there are {", ".join(keys)}')
+    if key not in (None,*keys): raise ValueError(f'no bottleneck layer {key!r}; there are {", ".join(keys)}')
     return layers if key is None else layers[:keys.index(key)+1]
 
 def _processor(device):
@@ -287,7 +289,7 @@ def cell(self:Study, weights='trained', seed=0, padding='zeros', placement='phot
     "The energy of one cell of the factorial"
     return self.energy(self.placed[placement], f'cell {placement}', weights=weights, seed=seed, padding=padding)
 
-# %% ../nbs/31_study.ipynb #4a3ab4d8
+# %% ../nbs/31_study.ipynb #6d5d34f8
 def lean(
     acts,      # (B,C,H,W) activations
 ):             # (B,2) complex128
@@ -324,17 +326,17 @@ def memory_and_test(self:Study):
 @patch
 def site_maps(self:Study, pictures):
     "(N,C,h,w) bottleneck maps, at most 7×7: too large to be kept"
-    seen = Collect(maps=at_most_7)
     how = dict(device=self.passes.device, progress=self.passes.bar)
-    return torch.from_numpy(observe(self.model, pictures, self.bottleneck, seen, self.transform, **how).maps[self.bottleneck])
+    seen = observe(self.model, pictures, self.bottleneck, Collect(maps=at_most_7), self.transform, **how)
+    return torch.from_numpy(seen.maps[self.bottleneck])
 
 @patch
 def labels(self:Study, pictures=None):
     "Class numbers of labelled pictures; those tested on if None"
     y = getattr(self.test if pictures is None else pictures, 'labels', None)
     if self.memory is not None and y is not None and len(np.unique(y))>1: return np.asarray(y)
-    raise ValueError('C4, C5 and C6 need labelled pictures of at least two classes, some for the memory and others to test on: '
-                     'a folder with a folder for each class, or a data set with labels')
+    raise ValueError('C4, C5 and C6 need labelled pictures of at least two classes, some for the memory and others '
+                     'to test on: a folder with a folder for each class, or a data set with labels')
 
 # %% ../nbs/31_study.ipynb #2315bc59
 @patch
@@ -366,7 +368,7 @@ def noise_energy(self:Study, kind, weights='trained', seed=0, padding='zeros', n
     pictures,how = noise(n, max(self.size), kind, self.seed),dict(weights=weights, seed=seed, padding=padding)
     return self.energy(pictures, f'noise {kind}', layers=self.layers[-1:], **how)
 
-# %% ../nbs/31_study.ipynb #a50727b8
+# %% ../nbs/31_study.ipynb #37b44016
 def normalisation(
     transform, # picture → (3,H,W), affine in the picture's values
 )->tuple:      # mean (3,) and standard deviation (3,) of RGB in [0,1]
@@ -374,7 +376,7 @@ def normalisation(
     def seen(v): return transform(Image.new('RGB', (64,64), (v,)*3)).flatten(1).mean(1).double()
     black,white = seen(0),seen(255)
     if (white>black).all(): return -black/(white-black), 1/(white-black)
-    raise ValueError('the transform does not normalise each channel by itself: white is not brighter than black in every channel')
+    raise ValueError('the transform does not normalise each channel by itself: white is not brighter than black')
 
 @patch
 def input_net(self:Study):
