@@ -314,7 +314,7 @@ class _Layer:
         p,B,n = density(E),len(E),sum(map(len, self.rows))
         if self.sums is None: self.sums = p.new_zeros(1, *p.shape[1:], device='cpu')
         was,now = tuple(self.sums.shape[1:]),tuple(p.shape[1:])
-        if was!=now: raise ValueError(f'maps were {was} and now are {now}; one size an observer')
+        if was!=now: raise ValueError(f'maps were {was}, now {now}; one observer takes one size')
         labels = torch.full((B,), -1) if labels is None else torch.as_tensor(labels).cpu().flatten()
         index = torch.arange(n, n+B) if index is None else torch.as_tensor(index).cpu().flatten()
         if not len(labels)==len(index)==B:
