@@ -150,7 +150,7 @@ def c3(
     for p in ('zeros','replicate'): _random_fits(study, add, shift, p)
     return rows
 
-# %% ../nbs/32_claims.ipynb #ef4fc4a3
+# %% ../nbs/32_claims.ipynb #38abab39
 def _sombrero(study, e, pictures):
     "The fit, and its Intervals by the key of their row"
     t = study.bottleneck
@@ -164,7 +164,7 @@ def _fit_rows(study, add, e, pictures, control='given', **more):
     rings = dict(last_ring=s.last_ring, pitch=s.pitch)
     for key,v in fitted.items(): add(key, v, **(rings if key=='r_v' else {}), **more)
     p = s.profile
-    add('profile', r=p.r, mean=p.mean, se=p.se, inside=p.inside, curves=s.curves, best=s.fits.best,
+    add('profile', r=p.r, mean=p.mean, se=p.se, inside=p.inside, sites=p.sites, curves=s.curves, best=s.fits.best,
         map=e.mean(study.bottleneck), **rings, **more)
 
 def _random_fits(study, add, pictures, padding):

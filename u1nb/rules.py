@@ -124,7 +124,7 @@ RULES = {(r.claim,r.reading):r for r in [
         Clause(1, 'gain', 'onehot', 'above all', 0),
         *_ARMS], flat=.002)]}
 
-# %% ../nbs/30_rules.ipynb #5b5907c2
+# %% ../nbs/30_rules.ipynb #c2ee6c5c
 #: key of a row or of a control → words
 LABELS = {
     'kappa':'concentration κ(½)', 'kappa.minus_earlier':'κ(½) less an earlier layer’s',
@@ -159,13 +159,13 @@ LABELS = {
     'gain.pooled':'gain in accuracy, pooled over tasks', 'draws':'draws of the angles',
     'imagenet':'the whole of ImageNet is among the tasks', 'not_asked':'not asked', 'uniform':'a uniform map (1)',
     'given':'trained, as given', 'earlier':'an earlier layer', 'random':'random networks',
-    'bare':'random networks, batch norm left alone', 'trained':'trained networks', 'noise':'noise pictures',
+    'bare':'bare networks', 'trained':'trained networks', 'noise':'noise pictures',
     'luminance':'luminance', 'gradient':'gradient', 'shifted':'trained, shifted pictures',
     'twice':'twice the size', 'mirrored':'mirrored pictures', 'rotated':'turned pictures',
     'shuffled':'shuffled labels', 'pixels':'raw pixels', 'probe':'linear probe', 'head':'the network’s own head',
     'few':'trained, the pictures that random networks saw', 'maps':'maps in the memory',
     'maps.few':'maps in a small memory', 'onehot':'one-hot', 'smoothing':'label smoothing',
-    'sample':'angle per picture', 'directions':'random directions',
+    'sample':'per-image angle', 'directions':'other directions',
     'simplex':'even simplex', 'mse/4':'mse at a quarter'}
 
 def words(
