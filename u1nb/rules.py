@@ -124,7 +124,7 @@ RULES = {(r.claim,r.reading):r for r in [
         Clause(1, 'gain', 'onehot', 'above all', 0),
         *_ARMS], flat=.002)]}
 
-# %% ../nbs/30_rules.ipynb #c2ee6c5c
+# %% ../nbs/30_rules.ipynb #26b7650f
 #: key of a row or of a control → words
 LABELS = {
     'kappa':'concentration κ(½)', 'kappa.minus_earlier':'κ(½) less an earlier layer’s',
@@ -172,7 +172,7 @@ def words(
     key:str,
 )->str:
     "A key in words; the key itself where there are none"
-    return LABELS.get(key, str(key).replace('_', ' '))
+    return LABELS.get(key, str(key))
 
 # %% ../nbs/30_rules.ipynb #b57481ad
 Said = namedtuple('Said', 'clause row state')
