@@ -10,7 +10,9 @@ from u1nb.energy import energy_density
 from u1nb.extract import Collect, observe
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
 
-@pytest.fixture(scope='module', params=[('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))], ids=lambda p: p[0])
+NETS = [('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))]
+
+@pytest.fixture(scope='module', params=NETS, ids=lambda p: p[0])
 def seen(request):
     "Maps of a network's layers from plain hooks, and what an observer says of the same pictures"
     name,size = request.param
@@ -101,12 +103,15 @@ def test_threads_do_not_change_numbers():
 
 def test_refusals():
     z,lab = planted_z(compass, 3)
-    for what,call in (('at least 2 classes', lambda: class_bias(z, 0*lab)), ('none of the 24', lambda: class_bias(0*z, lab)),
-                      ('one label', lambda: class_bias(z, lab, groups=[1,2])), ('shape', lambda: class_bias(z, lab[1:])),
-                      ('n_perm', lambda: class_bias(z, lab, n_perm=0)), ('as z is', lambda: omega2_difference(z, z[1:], lab)),
-                      ('mirrored', lambda: equivariance_error(z, z, 'turned')), ('both ways', lambda: equivariance_error(z, 0*z, 'mirrored')),
-                      ('xy', lambda: AngleClassifier('z')), ('3 pictures', lambda: AngleClassifier().fit(z[::3], lab[::3])),
-                      ('per class', lambda: AngleClassifier().fit(z, lab).combine(z, np.ones((24,2))))):
+    fitted = AngleClassifier().fit(z, lab)
+    refused = {'at least 2 classes':lambda: class_bias(z, 0*lab), 'none of the 24':lambda: class_bias(0*z, lab),
+               'one label':lambda: class_bias(z, lab, groups=[1,2]), 'shape':lambda: class_bias(z, lab[1:]),
+               'n_perm':lambda: class_bias(z, lab, n_perm=0), 'as z is':lambda: omega2_difference(z, z[1:], lab),
+               'mirrored':lambda: equivariance_error(z, z, 'turned'),
+               'both ways':lambda: equivariance_error(z, 0*z, 'mirrored'), 'xy':lambda: AngleClassifier('z'),
+               '3 pictures':lambda: AngleClassifier().fit(z[::3], lab[::3]),
+               'per class':lambda: fitted.combine(z, np.ones((24,2)))}
+    for what,call in refused.items():
         with pytest.raises(ValueError, match=what): call()
 
 def test_classes_of_few_pictures_borrow_a_spread():
@@ -119,10 +124,10 @@ def test_ring_p_is_the_share_of_turns():
     "One scene: 2 ways × 8 turns, of which one is as it was measured"
     th = np.angle(np.exp(2j*np.pi*np.arange(8)/8))
     near = th+rng(0).normal(0, .2, 8)
-    assert ring_p(th, near, np.zeros(8), 9999)==1                                         # a turned ring correlates as well
+    assert ring_p(th, near, np.zeros(8), 9999)==1                      # a turned ring correlates as well
     scenes,both = np.repeat([0,1], 8), np.tile(th, 2)
     p = ring_p(both, both+rng(1).normal(0, .2, 16), scenes, 9999)
-    assert .05<p<.2                                                                       # about 2 of 16 agree with each other
+    assert .05<p<.2                                                    # about 2 of 16 agree with each other
     assert ring_p(both, np.where(np.arange(16)==3, np.nan, both), scenes, 999)<.2
     assert abs(circ_corr(both, both, n_perm=9).rho-1)<1e-9
 

@@ -38,7 +38,9 @@ def brute_omega2(z, lab, gid):
     msw = (sst-ssb)/(len(m)-u.K)
     return (ssb-(u.K-1)*msw)/(sst+msw)
 
-@pytest.mark.parametrize('gid', [np.arange(36), np.arange(36)//3, np.tile(np.arange(9), 4)], ids=['pictures','views','scenes'])
+GROUPS = dict(pictures=np.arange(36), views=np.arange(36)//3, scenes=np.tile(np.arange(9), 4))
+
+@pytest.mark.parametrize('gid', GROUPS.values(), ids=list(GROUPS))
 def test_omega2_jackknife(gid):
     "Everything anew without each group"
     lab = np.repeat(np.arange(4), 9)
@@ -57,8 +59,9 @@ def brute_halves(v, u, half, drop=None):
         out.append((a*b.conj()).real.sum()/np.sqrt((abs(a)**2).sum()*(abs(b)**2).sum()))
     return np.mean(out)
 
-@pytest.mark.parametrize('gid', [np.arange(40), np.arange(40)//2, np.tile(np.arange(8), 5), np.r_[0,0,0,0,0,0,np.arange(34)]],
-                         ids=['pictures','views','scenes','mixed'])
+HALVES = dict(pictures=np.arange(40), views=np.arange(40)//2, scenes=np.tile(np.arange(8), 5), mixed=np.r_[[0]*6,:34])
+
+@pytest.mark.parametrize('gid', HALVES.values(), ids=list(HALVES))
 def test_split_halves(gid):
     "Everything anew without each group, for x and for the plane"
     lab = np.repeat(np.arange(5), 8)
@@ -108,7 +111,7 @@ def test_level(name):
     for t in tests:
         rate = np.mean([p[t]<=.05 for p in ps])
         assert rate<=.05+3*math.sqrt(.05*.95/200), t
-        assert t=='second' or rate>=.01, t                       # the second root may be cautious where there are no classes
+        assert t=='second' or rate>=.01, t              # the second root may be cautious without classes
 
 @pytest.mark.parametrize('how', ['pairs','within classes','groups'])
 def test_level_of_circ_corr(how):
@@ -117,7 +120,9 @@ def test_level_of_circ_corr(how):
         a,b = r.uniform(-np.pi, np.pi, (2,60))
         if how=='pairs': return circ_corr(a, b, n_perm=99, seed=i).p
         g = np.arange(60)//3
-        if how=='groups': return circ_corr(a[g]+r.normal(0, .3, 60), b[g]+r.normal(0, .3, 60), groups=g, n_perm=99, seed=i).p
+        if how=='groups':
+            a,b = a[g]+r.normal(0, .3, 60), b[g]+r.normal(0, .3, 60)
+            return circ_corr(a, b, groups=g, n_perm=99, seed=i).p
         lab = np.arange(60)//10
         return circ_corr(a+3*lab, b+3*lab, labels=lab, n_perm=99, seed=i).p
     assert .01<=np.mean([p(i)<=.05 for i in range(200)])<=.05+3*math.sqrt(.05*.95/200)

@@ -5,7 +5,9 @@ from u1nb.extract import observe
 from u1nb.memory import Memory
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
 
-@pytest.fixture(scope='module', params=[('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))], ids=lambda p: p[0])
+NETS = [('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))]
+
+@pytest.fixture(scope='module', params=NETS, ids=lambda p: p[0])
 def seen(request):
     "Maps of a network's layers from plain hooks, and memories of the same pictures"
     name,size = request.param
@@ -13,7 +15,9 @@ def seen(request):
     net = calibrate_bn(net, torch.randn(16, 3, *size, generator=generator(1)))
     x,y = torch.randn(40, 3, *size, generator=generator(0, name)),torch.arange(40)%4
     layers = bottlenecks(net, size)[-2:]
-    maps,hs = {},[net.get_submodule(l.name).register_forward_hook(lambda m,i,o,k=l.key: maps.setdefault(k, o.detach().clone())) for l in layers]
+    maps = {}
+    def keep(key): return lambda m,i,o: maps.setdefault(key, o.detach().clone())
+    hs = [net.get_submodule(l.name).register_forward_hook(keep(l.key)) for l in layers]
     with torch.no_grad(): net(x)
     for h in hs: h.remove()
     mems = {l.key:Memory(layer=l.key) for l in layers}
@@ -27,7 +31,8 @@ def test_votes(seen):
     layers,maps,y,mems = seen
     for l in layers:
         a = torch.from_numpy(maps[l.key])
-        pooled = torch.nn.functional.adaptive_avg_pool2d(a, [min(o, 7) for o in a.shape[2:]]).mean((2,3))     # of 7×7 sites at most
+        sites = [min(o, 7) for o in a.shape[2:]]                               # 7×7 at most
+        pooled = torch.nn.functional.adaptive_avg_pool2d(a, sites).mean((2,3))
         v = pooled.numpy().copy()
         v /= np.linalg.norm(v, axis=1, keepdims=True)
         s = v@v.T
