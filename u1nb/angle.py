@@ -162,12 +162,12 @@ def plot_directions(
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
 
-# %% ../nbs/13_angle.ipynb #d9bd5eec
+# %% ../nbs/13_angle.ipynb #7dcaff50
 def class_frame(classes):
     "The table of classes as a DataFrame with a clean index"
     import pandas as pd
     names = ('class','n','groups','R','R_lo','R_hi','theta','p_holm')
-    d = classes.classes if isinstance(classes, ClassBias) else classes
+    d = getattr(classes, 'classes', classes)                  # a ClassBias has its table there
     if isinstance(d, Mapping) and 'class_class' in d: d = {k:d[f'class_{k}'] for k in names}
     d = pd.DataFrame({k:list(d[k]) for k in names})
     return d.astype({k:float for k in names[1:]})
