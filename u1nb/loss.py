@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import *
+from .core import generator,plane
 from .extract import find_layer
 from .models import bottlenecks
 
