@@ -80,7 +80,7 @@ def with_padding(
     (found,stray),modules = _padding(twin, size), dict(twin.named_modules())
     wanted = set(found) if only is None else {only} if isinstance(only, str) else set(only)
     if other:=wanted-found.keys():
-        raise ValueError(f'{other} pads nothing for a convolution at {size} pixels; {list(found)} do')
+        raise ValueError(f'{other} pads nothing for a convolution at size {size}; {list(found)} do')
     todo = {n for n in wanted if found[n]!={mode}}
     changed = {n for n in todo if type(modules[n]) is not nn.Conv2d}
     for n in todo-changed: modules[n].padding_mode = mode
