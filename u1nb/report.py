@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['headlines', 'clause_table', 'verdict_table', 'plot_intervals', 'plot_maps', 'figures', 'page']
 
-# %% ../nbs/33_report.ipynb #4d483b59
+# %% ../nbs/33_report.ipynb #d9f5402a
 import base64,io
 from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import *
+from .core import replacing
 from .energy import plot_concentration,plot_map,plot_surface
 from .sombrero import plot_profile
 from .angle import plot_directions,plot_planted,plot_resultants
@@ -59,7 +60,7 @@ class Headline(namedtuple('Headline', 'claim verdict sentence name row control')
         return f'{self.name} {value}{interval}{beside}'
     def __str__(self): return f'{self.claim} {self.verdict:<18} {self.sentence:<29} {self.number}'
 
-# %% ../nbs/33_report.ipynb #bd7ba280
+# %% ../nbs/33_report.ipynb #2bd10fef
 def headlines(
     rows:Results,
     reading:str='first',
@@ -82,7 +83,7 @@ def _comparable(r, mine):
     if mine is None or r.get('plane')!=mine.get('plane') or r.get('padding', 'zeros')!='zeros': return False
     placed = 'shifted' if mine.get('split')=='shifted' else 'photographed'
     same = r.get('layer') in (mine.get('layer'),'input')
-    return same and (not r['key'].startswith('kappa.') or r['placement']==placed)
+    return same and (r['key'] not in ('kappa.cell','kappa.input') or r['placement']==placed)
 
 # %% ../nbs/33_report.ipynb #c3b9fdd7
 def clause_table(
@@ -274,7 +275,7 @@ td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid #ddd}</style>
 <details><summary>All {{ rows|length }} rows</summary>{{ table|safe }}</details>
 <details><summary>Provenance</summary><p>{{ provenance }}</p></details></html>'''
 
-# %% ../nbs/33_report.ipynb #972249ab
+# %% ../nbs/33_report.ipynb #11434053
 def page(
     rows:Results,
     out,                     # folder
@@ -288,9 +289,7 @@ def page(
     text = Environment(autoescape=True).from_string(PAGE).render(
         title=title, sections=sections, demo=any(r.get('demo') for r in rows), rows=rows, table=_table(rows),
         provenance={k:first.get(k) for k in ('command','commit','versions')})
-    part = out/'.index.html.part'
-    part.write_text(text, encoding='utf-8')
-    part.replace(out/'index.html')
+    with replacing(out/'index.html') as part: part.write_text(text, encoding='utf-8')
     return out/'index.html'
 
 def _section(head, rows, out):
