@@ -73,7 +73,7 @@ def test_tiny_and_huge():
     "Networks left alone give activations of any size"
     x,y = vectors(60)
     want = Memory().add(x, y).votes(x[:7])
-    for by in (1e-30,1e30):
+    for by in (1e-30,1e36):
         torch.testing.assert_close(Memory().add(by*x, y).votes(by*x[:7]), want, rtol=1e-4, atol=1e-3)
     for half in (torch.float16,torch.bfloat16):
         assert Memory().add(x, y).score(x.to(half), y, ids=range(60)).left_out==60
@@ -143,6 +143,7 @@ x,y = vectors(3)
     (lambda: Memory(T=0), 'at least .0015'),
     (lambda: Memory('site', index='Flat'), 'index=None'),
     (lambda: Memory().predict(x), 'is empty'),
+    (lambda: Memory(layer='0').evaluate(torch.nn.Sequential(), [(x, 0)]), 'is empty'),
     (lambda: Memory('site').add(x, y), r'takes maps \(N,C,H,W\), since it compares sites; got shape \(3, 24\)'),
     (lambda: Memory().add(x[0], y), r'or vectors \(N,D\); got shape \(24,\)'),
     (lambda: Memory().add(torch.tensor([[1.]*4, [float('nan')]*4]), [0,1]), r'NaN or infinite values in rows \[1\]'),

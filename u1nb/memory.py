@@ -27,7 +27,7 @@ def pool(
     "What mode `pool` remembers: the mean over sites, of 7×7 at most"
     return at_most_7(acts if acts.dtype==torch.float64 else acts.float()).mean((2,3))
 
-# %% ../nbs/15_memory.ipynb #c520f7e7
+# %% ../nbs/15_memory.ipynb #8d670e38
 def at_most_7(
     x:Tensor,   # (B,C,H,W)
 )->Tensor:      # (B,C,min(H,7),min(W,7))
@@ -42,9 +42,8 @@ def _sites(x, mode):
     if x.ndim!=4 and (x.ndim!=2 or mode in ('site','any')):
         also = ' or vectors (N,D)' if mode in ('pool','flat') else ', since it compares sites'
         raise ValueError(f'mode {mode!r} takes maps (N,C,H,W){also}; got shape {tuple(x.shape)}')
-    if not x.sum().isfinite():
-        bad = (~x.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
-        raise ValueError(f'NaN or infinite values in rows {bad[:10]}, which have no direction')
+    bad = [] if x.sum().isfinite() else (~x.flatten(1).isfinite().all(1)).nonzero()[:9,0].tolist()
+    if bad: raise ValueError(f'NaN or infinite values in rows {bad}, which have no direction')
     if x.ndim==4: x = pool(x) if mode=='pool' else at_most_7(x)
     if x.ndim==2 or mode=='flat': return x.flatten(1)[:,None], None
     return x.flatten(2).mT, tuple(x.shape[2:])
@@ -372,7 +371,7 @@ def merge(self:Memory, other):
     self._put(**{k:other._get(k) for k in other._b[0]})
     self.K,self.seen = max(self.K, other.K),self.seen+other.seen
 
-# %% ../nbs/15_memory.ipynb #d5ada461
+# %% ../nbs/15_memory.ipynb #c056aed3
 @patch
 def fill(self:Memory,
     model, data,          # a network, and pictures with labels as `observe` takes them
@@ -396,6 +395,7 @@ def evaluate(self:Memory,
     device=None, batch_size=None, # of `observe`
 )->Evaluation:
     "How often the memory is right about pictures that it does not hold, in one pass"
+    self._get('rows')
     self._same_classes(data)
     def ask(a): return torch.cat(self._judge(self._queries(a)), 1)      # votes, and each site alone
     seen = observe(model, data, self.layer, Collect(said=ask), transform, batch_size, device)
