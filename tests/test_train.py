@@ -215,7 +215,7 @@ def test_what_cannot_be_trained_is_said(tmp_path):
     refused(ValueError, 'no, bf16 or fp16', fit, net, Resident(d), precision='fp8')
     refused(TypeError, 'unexpected keyword', fit, net, Resident(d), learning_rate=.1)
     (tmp_path/'run.safetensors').write_bytes(b'cut off')
-    refused(ValueError, 'cannot be read.*Delete it', fit, net, Resident(d), epochs=1, out=tmp_path, device='cpu')
+    refused(ValueError, 'cannot be read', fit, net, Resident(d), epochs=1, out=tmp_path, device='cpu')
     assert not Streamed(images('digits', n=9), 4, 32, 0, flip=False).flip and task('digits', 32, stream=True).batches(images('digits'), 8, 0, 0).flip is False
     a,b = d.hold_out(.9)
     assert set(a.y.tolist())==set(d.y.tolist())
