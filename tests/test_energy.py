@@ -41,7 +41,7 @@ def seen(acts=ACTS, keep='last', labels=None, index=None, layer='t'):
     (lambda: ee_radius(spot(7), 0), r'share is in \(0,1\]; got 0'),
     (lambda: rings(7, width=0), 'above 0; got 0'),
     (lambda: radial_profile(torch.ones(2,2,7,7)), r'maps are \(N,H,W\)'),
-    (lambda: radial_profile(torch.ones(3,7,7), [1,2]), 'one label for each of the 3 values'),
+    (lambda: radial_profile(torch.ones(3,7,7), [1,2]), 'one label for each of the 3'),
     (lambda: symmetry_test(noisy(spot(7), 3)), '4 groups with energy are needed; got 3'),
     (lambda: InputEnergy(.5, .5, 4)(torch.ones(1,1,8,8)), r'x is \(B,3,H,W\); got \(1, 1, 8, 8\)'),
     (lambda: EnergyMap().mean(), 'nothing observed'),

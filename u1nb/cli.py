@@ -87,7 +87,7 @@ def probe(
     if not model or not data: raise ValueError('give --model, your network, and --data, a folder of class folders')
     return reproduce(','.join(_claims(claims, CLAIMS)), model=model, data=data, **kwargs)
 
-# %% ../nbs/34_cli.ipynb #a56cb3eb
+# %% ../nbs/34_cli.ipynb #83c35cb0
 def _claims(claims, known):
     "Names of claims, as text or as they are"
     names = [c.strip().upper() for c in (claims.split(',') if isinstance(claims, str) else claims) if c.strip()]
@@ -125,7 +125,9 @@ def _ask(study, asked, rows, out, alone):
 
 def _first_look(study, out, n=64):
     "Seconds a picture, and a first figure, long before the end"
-    some,t0 = study.given.take(min(n, len(study.given)), study.seed),time.perf_counter()
+    some = study.given.take(min(n, len(study.given)), study.seed)
+    study.energy(some, 'warming up', net=study.model)
+    t0 = time.perf_counter()
     seen = study.energy(some, 'first look', net=study.model)
     seconds = (time.perf_counter()-t0)/len(some)
     if processes()[0]==0:
