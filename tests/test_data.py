@@ -341,3 +341,13 @@ def test_old_pictures():
     got = [digest(o) for o in (shifted(ds), shifted(images('photos', n=3), 2), turned(ds, 'mirrored'), turned(ds, 'rotated'), noise(3, 16), noise(3, 16, 'pink', 4), planted(4, 2, 1), images('spare', n=5))]
     assert got==OLD_PIXELS
     assert hashlib.sha256(planted(4, 2, 1).theta.tobytes()).hexdigest()[:8]=='bdb7a5e3'
+
+def test_what_cannot_be_read_is_named_or_left_out(tmp_path):
+    ds = images('digits', n=6)
+    (tmp_path/'a').mkdir()
+    for i in range(6): ds[i][0].save(tmp_path/f'a/{i}.png')
+    (tmp_path/'a/3.png').write_bytes(b'no picture')
+    with pytest.raises(BadPicture, match='3.png'): [p for p,_ in (images(tmp_path)[i] for i in range(6))]
+    part = images(tmp_path, errors='skip')
+    assert len(part)==5 and len(part.skipped)==1 and '3.png' in part.skipped[0]
+    for i in range(5): part[i]

@@ -194,6 +194,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'u1nb.data.Images.__len__': ('data.html#images.__len__', 'u1nb/data.py'),
                            'u1nb.data.Images.__repr__': ('data.html#images.__repr__', 'u1nb/data.py'),
                            'u1nb.data.Images.map': ('data.html#images.map', 'u1nb/data.py'),
+                           'u1nb.data.Images.readable': ('data.html#images.readable', 'u1nb/data.py'),
                            'u1nb.data.Images.rows': ('data.html#images.rows', 'u1nb/data.py'),
                            'u1nb.data.Source': ('data.html#source', 'u1nb/data.py'),
                            'u1nb.data.Source.__init__': ('data.html#source.__init__', 'u1nb/data.py'),

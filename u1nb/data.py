@@ -8,6 +8,7 @@ __all__ = ['Images', 'images', 'shifted', 'turned', 'noise', 'planted']
 # %% ../nbs/02_data.ipynb #9ee43af7
 import copy,gzip,hashlib,inspect,io,json,math,operator,os,re,threading
 from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Mapping
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -78,6 +79,7 @@ class Subsets:
 class Images(Subsets):
     "A map-style data set: `ds[i]` is a PIL RGB picture and its class"
     threads = True # several threads may read it at once
+    skipped = ()   # what `readable` left out
     def __init__(self,
         pictures,     # row → PIL RGB picture; raises `BadPicture`
         labels,       # (R,) classes in [0,K)
@@ -308,6 +310,21 @@ def _digits():
 
 def _array(i, arrays): return Image.fromarray(arrays[i]).convert('RGB')
 
+# %% ../nbs/02_data.ipynb #7ea14d95
+@patch
+def readable(self:Images):
+    "What can be read of it: all is decoded now; `skipped` says what was left out, and why"
+    from tqdm.auto import tqdm
+    def bad(i):
+        try: self[i]
+        except BadPicture as e: return i,str(e)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        each = tqdm(pool.map(bad, range(len(self))), total=len(self), desc=f'reading {self.name}', delay=2, leave=False)
+        found = dict(o for o in each if o)
+    part = self.take(np.setdiff1d(np.arange(len(self)), list(found)))
+    part.skipped = list(found.values())
+    return part
+
 # %% ../nbs/02_data.ipynb #fd17120f
 def images(
     source,             # 'photos', 'spare', 'digits', 'cifar10', …, a path, 'hf:owner/name', or a data set
@@ -315,9 +332,11 @@ def images(
     n:int|None=None,    # how many, classes filled evenly; of photos the views, 20 of each if None
     seed:int=0,         # of the subset, and of the shifts of photos
     download:bool=False,# let torchvision download what is missing
+    errors:str='raise', # pictures that cannot be read: 'raise' when they are asked for, or 'skip' them
 )->Images:
     "A data set of (PIL RGB picture, class) from any source"
     if isinstance(source, Images): return source if n is None else source.take(n, seed)
+    if errors not in ('raise','skip'): raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
     if n is not None and n<1: raise ValueError(f'n is at least 1, or None for all; got {n}')
     named = isinstance(source, (str,os.PathLike))
     name,splits = _find(source, n, seed, download) if named else _given(source)
@@ -327,7 +346,7 @@ def images(
     index = _subset(np.asarray(labels, dtype=np.int64), len(classes), n, seed)
     data = Images(pictures, labels, classes, groups, name, split, index, root)
     data.threads = named or getattr(source, 'threads', False)
-    return data
+    return data if errors=='raise' else data.readable()
 
 # %% ../nbs/02_data.ipynb #ee4a5c4c
 def _subset(labels, K, n, seed):
