@@ -4,7 +4,7 @@ import pytest, timm, torch, torchvision
 from torch import nn
 from torch.nn import functional as F
 from u1nb.core import generator
-from u1nb.loss import OneHotU1Loss, U1Loss, attach_u1, class_angles, detach_u1, directions, simplex
+from u1nb.loss import OneHotU1Loss, U1Head, U1Loss, attach_u1, class_angles, detach_u1, directions, simplex
 
 TARGETS = dict(circle=class_angles(3), directions=directions(3, 30, seed=1), simplex=simplex(4), line=simplex(2))
 
@@ -84,6 +84,30 @@ def test_attach(name):
         assert detach_u1(net) is net and type(net) is cls
         net.load_state_dict(saved)
         assert torch.equal(net(x), want)
+
+def test_refusals():
+    "What is given, and what is allowed"
+    def refused(why, f, *args, **kw):
+        with pytest.raises(ValueError, match=why): f(*args, **kw)
+    two,u3 = torch.zeros(3, 2),torch.zeros(3, 10)
+    refused('angles are finite', class_angles, 2, [0,float('nan')])
+    refused("'even', 'random' or", class_angles, 3, 'evn')
+    refused('at least 1', class_angles, 0)
+    loss = U1Loss(class_angles(10))
+    for bad in (-1, -100): refused(f'target {bad} is out of range: it is from 0 to 9', loss, two, torch.tensor([0,bad,1]))
+    refused(r'target is \(3,\) integers', loss, two, torch.tensor([0,1]))
+    refused(r'\(3,10\) probabilities', loss, two, torch.ones(3, 9))
+    refused(r'u is \(B,2\)', loss, u3, torch.tensor([0,1,2]))
+    refused('unit vectors; got lengths 1.41', U1Loss, torch.ones(10, 2))
+    refused("form is 'mse', 'cosine', 'von_mises'; got 'vonmises'", U1Loss, [0.], 'vonmises')
+    refused('on the circle, D=2', U1Loss(simplex(5)), torch.zeros(1, 4), torch.tensor([0]), mirrored=torch.tensor([True]))
+    logits,u,y = torch.zeros(8, 10),torch.zeros(8, 2),torch.arange(8)
+    noise = OneHotU1Loss(class_angles(50, 'random'), per_sample=True)
+    refused('needs `index`', noise, logits, u, y)
+    refused('index 50 is out of range', noise, logits, u, y, torch.full((8,), 50))
+    refused(r'give class_angles\(10', OneHotU1Loss(class_angles(9)), logits, u, y)
+    refused("where is 'feature', 'image'; got 'pixels'", U1Head, 8, 'pixels')
+    refused('the image plane has 2 dimensions', U1Head, 8, 'image', D=3)
 
 def test_auxiliary_outputs():
     net = attach_u1(V.googlenet(num_classes=5, init_weights=False), size=64)

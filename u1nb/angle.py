@@ -162,12 +162,12 @@ def plot_directions(
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
 
-# %% ../nbs/13_angle.ipynb #d9bd5eec
+# %% ../nbs/13_angle.ipynb #7dcaff50
 def class_frame(classes):
     "The table of classes as a DataFrame with a clean index"
     import pandas as pd
     names = ('class','n','groups','R','R_lo','R_hi','theta','p_holm')
-    d = classes.classes if isinstance(classes, ClassBias) else classes
+    d = getattr(classes, 'classes', classes)                  # a ClassBias has its table there
     if isinstance(d, Mapping) and 'class_class' in d: d = {k:d[f'class_{k}'] for k in names}
     d = pd.DataFrame({k:list(d[k]) for k in names})
     return d.astype({k:float for k in names[1:]})
@@ -188,9 +188,14 @@ def plot_resultants(classes, ax=None):
     ax.xaxis.set_minor_formatter(plt.NullFormatter()); ax.legend(fontsize=7, loc='upper right')
     return ax
 
-# %% ../nbs/13_angle.ipynb #fbd544d7
-def plot_class_maps(maps, classes, ax=None, most=12):
-    "Mean maps (K,H,W) of the classes with the longest R̄, each at its class's angle (C4)"
+# %% ../nbs/13_angle.ipynb #eefb8e5a
+def plot_class_maps(
+    maps,         # (K,H,W) mean densities, in the order of the classes
+    classes,      # as in `plot_directions`
+    ax=None,      # matplotlib axes; new ones if None
+    most:int=12,  # classes shown: those with the longest R̄
+):                # ax
+    "Class mean maps around the circle, each at its class's angle (C4)"
     import matplotlib.pyplot as plt
     m,d = np.asarray(maps, dtype=np.float64), class_frame(classes)
     if len(m)!=len(d): raise ValueError(f'maps are one for each of the {len(d)} classes; got {len(m)}')
@@ -262,7 +267,7 @@ def shuffled(
     new = group_draws(1, u.strata, generator(seed, 'shuffled'))[0]
     return u.names[u.unit_class[new][u.unit]]
 
-# %% ../nbs/13_angle.ipynb #78de710b
+# %% ../nbs/13_angle.ipynb #b30f7d42
 class AngleClassifier:
     "Class from the order parameter: von Mises likelihood of θ, or Gaussian of x, of y, or of both"
     def __init__(self,
@@ -298,8 +303,10 @@ class AngleClassifier:
         v,ok = self._points(z)
         return np.where(ok[:,None], self.density(v), 0)
 
-    def predict(self, z):
-        "The likeliest class (N,), by the prior alone where z says nothing"
+    def predict(self,
+        z,             # (N,) complex
+    )->np.ndarray:     # (N,) classes
+        "The likeliest class, by the prior alone where z says nothing"
         return self.classes[(self.log_likelihood(z)+np.log(self.prior)).argmax(1)]
 
     def score(self,
@@ -348,9 +355,13 @@ def _gaussian(v, k, n):
     far = lambda d: np.einsum('nki,kij,nkj->nk', d, np.linalg.inv(cov), d)
     return lambda v: -.5*(far(v[:,None]-mean)+np.linalg.slogdet(2*np.pi*cov)[1])
 
-# %% ../nbs/13_angle.ipynb #927ac8aa
-def plot_planted(planted, measured, scenes=None, ax=None):
-    "Measured against planted direction (N,) in radians, a colour for each scene (N,)"
+# %% ../nbs/13_angle.ipynb #3f70fa26
+def plot_planted(
+    planted, measured, # (N,) radians
+    scenes=None,       # (N,) labels, a colour and a marker each
+    ax=None,           # matplotlib axes; new ones if None
+):                     # ax
+    "Measured against planted direction"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(4,3.5))[1]
     a,b = (np.asarray(o, dtype=np.float64) for o in (planted, measured))

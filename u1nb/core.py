@@ -25,7 +25,7 @@ def plane(
     H:int,          # rows of the map
     W:int|None=None,# columns; as many as rows if not given
     device=None,    # where the tensors live
-)->Plane:           # x, y, r=√(x²+y²), φ=atan2(y,x), each (H,W) float64; φ=0 at r=0, which has no angle
+)->Plane:           # x, y, r=√(x²+y²), φ=atan2(y,x), each (H,W) float64; φ=0 at r=0
     "Coordinates of the sites of an (H,W) map in the image plane [-1,1]², y up"
     W = H if W is None else W
     if H<1 or W<1: raise ValueError(f'a map has at least one row and one column; got H={H}, W={W}')
@@ -49,7 +49,7 @@ def rng(
     seed:int,  # any non-negative integer
     *words,    # what the draw is for, e.g. 'placement', 3
 )->np.random.Generator:
-    "A numpy Generator of its own for `seed` and `words`; the global state is neither read nor moved"
+    "A numpy Generator of its own for `seed` and `words`; the global state stays as it is"
     numbers = [int.from_bytes(str(w).encode(), 'little')%2**63 for w in words]
     return np.random.default_rng([int(seed), *numbers])
 
@@ -97,7 +97,7 @@ class Results(list):
         self.path,self.common,self._t = Path(path) if path else None,common,time.perf_counter()
         if self.path: self.path.parent.mkdir(parents=True, exist_ok=True)
 
-# %% ../nbs/00_core.ipynb #1c745329
+# %% ../nbs/00_core.ipynb #67f22d64
 @patch
 def add(self:Results,
     claim:str, key:str,
@@ -110,7 +110,7 @@ def add(self:Results,
     i,now = interval,time.perf_counter()
     row = dict(self.common, claim=claim, reading=reading, key=key, control=control)
     if i is not None: row.update(i._asdict(), df=i.n-1, smallest=smallest_effect(i.se, i.n))
-    row = dict(row, **{'seconds':round(now-self._t, 2), **cols}, commit=commit(), versions=versions())
+    row |= {'seconds':round(now-self._t, 2), **cols, 'commit':commit(), 'versions':versions()}
     row['command'],self._t = row.get('command') or command(),now
     row = _plain({**{k:row[k] for k in COLUMNS if k in row}, **row, **_infinite(row)})
     self.append(row)
@@ -118,10 +118,10 @@ def add(self:Results,
         with self.path.open('a', encoding='utf-8') as f: f.write(_line(row))
     return row
 
-# %% ../nbs/00_core.ipynb #0e95e7e7
+# %% ../nbs/00_core.ipynb #c38da8bb
 #: columns of a row, in the order in which they are written; a row's own follow
-COLUMNS = ('claim','reading','key','model','data','layer','value','lo','hi','se','df','n','groups',
-           'pictures','control','verdict','smallest','demo','seconds','device','commit','versions','command')
+COLUMNS = """claim reading key model data layer value lo hi se df n groups pictures control verdict
+             smallest demo seconds device commit versions command""".split()
 
 def _line(row): return json.dumps(row, ensure_ascii=False)+'\n'
 
@@ -134,19 +134,21 @@ def _plain(v):
 
 def _infinite(row):
     "The names of what is infinite, which JSON cannot say: 'hi' for ∞, '-lo' for −∞"
-    said = [f'{"-"*(row[k]<0)}{k}' for k in ('value','lo','hi') if row.get(k) in (math.inf,-math.inf)]
-    return {'infinite':said} if said else {}
+    ends = [k for k in ('value','lo','hi') if row.get(k) in (math.inf,-math.inf)]
+    return {'infinite':['-'*(row[k]<0)+k for k in ends]} if ends else {}
 
-# %% ../nbs/00_core.ipynb #25db8a2e
+# %% ../nbs/00_core.ipynb #237c8f0a
 @lru_cache
 def commit()->str:
-    "The commit of the checkout that runs, `-dirty` where the package's files were changed; '' outside a checkout"
+    "The commit that runs, `-dirty` where the package was changed since; '' outside a checkout"
     here = str(Path(find_spec('u1nb').origin).resolve().parent)
     def git(*words):
-        return subprocess.run(['git','-C',here,*words], capture_output=True, text=True, check=True).stdout.strip()
+        p = subprocess.run(['git','-C',here,*words], capture_output=True, text=True, check=True)
+        return p.stdout.strip()
     try:
         if not (Path(git('rev-parse', '--show-toplevel'))/'settings.ini').exists(): return ''
-        return git('rev-parse', '--short=10', 'HEAD') + ('-dirty' if git('status', '--porcelain', '--', here) else '')
+        changed = git('status', '--porcelain', '--', here)
+        return git('rev-parse', '--short=10', 'HEAD')+'-dirty'*bool(changed)
     except (OSError, subprocess.CalledProcessError): return ''
 
 # %% ../nbs/00_core.ipynb #04c597b7
@@ -164,14 +166,15 @@ def command()->str:
     argv = sys.argv if os.path.basename(sys.argv[0]).startswith('u1nb-') else sys.orig_argv
     return shlex.join([os.path.basename(argv[0]), *argv[1:]])
 
-# %% ../nbs/00_core.ipynb #dec6c0cb
+# %% ../nbs/00_core.ipynb #ebb99324
 _SHOWN = ['claim','key','value','n','control','model','data','layer','verdict','reading']
 
 @patch
 def _table(self:Results):
     "A DataFrame for the eye, and a sentence on what is not in it"
     import pandas as pd
-    texts = [{c:str(r[c]) if r.get(c) is not None else '' for c in _SHOWN}|{'value':interval_text(r)} for r in self]
+    def text(r, c): return interval_text(r) if c=='value' else '' if r.get(c) is None else str(r[c])
+    texts = [{c:text(r, c) for c in _SHOWN} for r in self]
     values = {c:list(dict.fromkeys(t[c] for t in texts)) for c in _SHOWN}
     shown = [c for c,v in values.items() if len(v)>1 or v!=[''] and len(self)==1]
     same = [f'{c} {v[0]}' for c,v in values.items() if c not in shown and v and v[0]]
@@ -188,7 +191,7 @@ def __repr__(self:Results):
     table,said = self._table()
     return f'{table.to_string(index=False)}\n{said}'
 
-# %% ../nbs/00_core.ipynb #bcc7f0f9
+# %% ../nbs/00_core.ipynb #5f745330
 @patch
 def where(self:Results,
     **cols, # column = a value, a list, tuple or set of them, or a function of the value
@@ -206,17 +209,19 @@ def one(self:Results, **cols)->dict:
     "The one row whose columns are so"
     found = self.where(**cols)
     if len(found)==1: return found[0]
-    why = f'they differ in {_differences(found)}' if found else f'there are {_differences(self, cols)}'
-    raise ValueError(f'{len(found)} rows with {", ".join(f"{k}={v!r}" for k,v in cols.items())}; {why}')
+    asked = ', '.join(f'{k}={v!r}' for k,v in cols.items())
+    told = _differences(found) if found else _differences(self, cols)
+    raise ValueError(f'{len(found)} rows with {asked}; {"they differ in" if found else "there are"} {told}')
 
-# %% ../nbs/00_core.ipynb #eb42948c
+# %% ../nbs/00_core.ipynb #e4f9c859
 def _differences(rows, names=None):
     "The columns that tell rows apart, or those named, with some of their values"
     names = names or dict.fromkeys(k for r in rows for k in r if k in _SHOWN or k not in COLUMNS)
     values = {c:list(dict.fromkeys(repr(r.get(c)) for r in rows)) for c in names if c!='value'}
-    return ', '.join(f'{c} ({", ".join(v[:6])})' for c,v in values.items() if len(v)>1) or 'nothing that names them'
+    told = [f'{c} ({", ".join(v[:6])})' for c,v in values.items() if len(v)>1]
+    return ', '.join(told) or 'nothing that names them'
 
-# %% ../nbs/00_core.ipynb #832b007d
+# %% ../nbs/00_core.ipynb #d70e000f
 @patch
 def pivot(self:Results,
     index,               # a column, or several
@@ -226,9 +231,11 @@ def pivot(self:Results,
     "Rows as a table, in the order of appearance"
     import pandas as pd
     names,cells = [[c] if isinstance(c, str) else list(c) for c in (index, columns)],{}
-    for r in self: cells.setdefault(tuple(tuple(r.get(c, '') for c in side) for side in names), []).append(r)
+    for r in self:
+        at = tuple(tuple(r.get(c, '') for c in side) for side in names)
+        cells.setdefault(at, []).append(r)
     for at,rs in cells.items():
-        if len(rs)>1: raise ValueError(f'{len(rs)} rows for the cell {at}; they differ in {_differences(rs)}')
+        if len(rs)>1: raise ValueError(f'{len(rs)} rows for {at}; they differ in {_differences(rs)}')
     sides = [list(dict.fromkeys(at[i] for at in cells)) for i in (0,1)]
     texts = [[show(*cells[a,b]) if (a,b) in cells else '' for b in sides[1]] for a in sides[0]]
     def axis(keys, names):
@@ -242,14 +249,14 @@ def frame(self:Results):
     import pandas as pd
     return pd.DataFrame(list(self))
 
-# %% ../nbs/00_core.ipynb #bc46e7f3
+# %% ../nbs/00_core.ipynb #381b464c
 @patch
 def save(self:Results,
     path,    # ends in .jsonl or .parquet; an older file is replaced whole, or not at all
 )->Path:
     "Write all rows"
     end = Path(path).suffix
-    if end not in ('.jsonl','.parquet'): raise ValueError(f'rows go to .jsonl or .parquet; got {Path(path).name}')
+    if end not in _ENDS: raise ValueError(f'rows go to .jsonl or .parquet; got {Path(path).name}')
     with replacing(path) as part:
         if end=='.parquet': _write_parquet(self, part)
         else: part.write_text(''.join(map(_line, self)), encoding='utf-8')
@@ -261,12 +268,14 @@ def load(cls:Results,
 )->Results:
     "The rows that were stored"
     p,res = Path(path),cls()
-    files = sorted(f for f in p.iterdir() if f.suffix in ('.jsonl','.parquet')) if p.is_dir() else [p]
-    if not files or not files[0].exists(): raise FileNotFoundError(f'no rows (.jsonl or .parquet) at {p}')
+    files = sorted(f for f in p.iterdir() if f.suffix in _ENDS) if p.is_dir() else [p]
+    if not files or not files[0].exists(): raise FileNotFoundError(f'no rows {_ENDS} at {p}')
     for f in files: res.extend(_read_parquet(f) if f.suffix=='.parquet' else _read_lines(f))
     return res
 
-# %% ../nbs/00_core.ipynb #3d76fc5c
+# %% ../nbs/00_core.ipynb #d4281f73
+_ENDS = ('.jsonl','.parquet')
+
 @contextmanager
 def replacing(path):
     "A file beside `path` to write to, put in its place at the end"
@@ -281,10 +290,10 @@ def replacing(path):
 def _read_lines(file):
     for k,line in enumerate(file.read_text(encoding='utf-8').splitlines()):
         try: yield json.loads(line)
-        except ValueError as e: raise ValueError(f'{file}, line {k+1}: not a row of JSON; was a run cut off?') from e
+        except ValueError as e: raise ValueError(f'{file}, line {k+1}: no row; was a run cut off?') from e
 
 def _write_parquet(rows, file):
-    "Numbers (NaN for None), text and truths as they are, other columns as JSON text; the metadata names these"
+    "Numbers (NaN for None), text and truths as they are; other columns as JSON text"
     import pyarrow as pa, pyarrow.parquet as pq
     columns,texts = {},[]
     for c in dict.fromkeys(k for r in rows for k in r):
@@ -305,10 +314,11 @@ def _read_parquet(file):
 
 # %% ../nbs/00_core.ipynb #db4e278f
 def write_tensors(path, tensors, **text)->Path:
-    "Write {name: Tensor} and text (or what JSON knows) as safetensors; an older file is replaced whole, or not at all"
+    "Write {name: Tensor} and text (or what JSON knows) as safetensors, whole or not at all"
     from safetensors.torch import save_file
     said = {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()}
-    with replacing(path) as part: save_file({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, part, said)
+    tensors = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
+    with replacing(path) as part: save_file(tensors, part, said)
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #8a972223
@@ -316,14 +326,14 @@ def read_tensors(path)->tuple:
     "The tensors {name: Tensor} of a safetensors file, and the text {name: str} beside them"
     from safetensors import SafetensorError,safe_open
     try:
-        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k).clone() for k in f.keys()}, dict(f.metadata() or {})
-    except SafetensorError as e:
-        raise ValueError(f'{path} cannot be read: cut off, or no safetensors file ({e}). Delete it') from e
+        with safe_open(path, 'pt') as f:
+            return {k:f.get_tensor(k).clone() for k in f.keys()}, dict(f.metadata() or {})
+    except SafetensorError as e: raise ValueError(f'{path} cannot be read: was it cut off? ({e})') from e
 
 # %% ../nbs/00_core.ipynb #bf5278bb
 @lru_cache(1024)
 def code_digest(*objects)->str:
-    "What functions and classes say, and those of their own packages and of this one that they name, as 12 digits"
+    "12 digits of what functions and classes say, and those of their packages that they name"
     ours,todo,said = {'u1nb', *map(_root, objects)},list(objects),{}
     while todo:
         o = inspect.unwrap(todo.pop(0))
@@ -348,7 +358,7 @@ def _methods(cls):
     return [f for f in fs if inspect.isfunction(f)]
 
 def _statements(o):
-    "The statements of a function or class, without docstrings, and the names in them; else its bytecode"
+    "Statements of a function or class, without docstrings, and names in them; or its bytecode"
     try: tree = ast.parse(textwrap.dedent(inspect.getsource(o)))
     except (OSError,TypeError,SyntaxError): return _bytecode(getattr(o, '__code__', None))
     for t in ast.walk(tree):
@@ -357,11 +367,12 @@ def _statements(o):
     return ast.unparse(tree), {t.id for t in ast.walk(tree) if isinstance(t, ast.Name)}
 
 def _bytecode(code):
-    "The same of a function without source, or of a piece of a line, as lambdas are; nothing of a class"
+    "The same of a function without source, or of a piece of a line, as lambdas are"
     if code is None: return '',set()
     inner = [_bytecode(k) for k in code.co_consts if inspect.iscode(k)]
     plain = [k for k in code.co_consts[1:] if not inspect.iscode(k)]
-    return repr((code.co_code.hex(), code.co_names, plain, inner)), set(code.co_names).union(*(n for _,n in inner))
+    said = repr((code.co_code.hex(), code.co_names, plain, [o for o,_ in inner]))
+    return said, set(code.co_names).union(*(n for _,n in inner))
 
 # %% ../nbs/00_core.ipynb #71a3004f
 def processes()->tuple:
@@ -370,7 +381,7 @@ def processes()->tuple:
     if not dist.is_available(): return 0,1
     if int(os.environ.get('WORLD_SIZE', 1))>1 and not dist.is_initialized():
         from accelerate import PartialState
-        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())   # left to itself, it may abort
+        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())  # else it may abort
         on_cpu = os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1','true','yes')
         PartialState(cpu=on_cpu or not torch.cuda.is_available())
     return (dist.get_rank(),dist.get_world_size()) if dist.is_initialized() else (0,1)
