@@ -57,7 +57,7 @@ def plain():
         print(f'plain loop {256/b:.1f} pictures/s, observe {256/a:.1f} pictures/s{where}, {torch.get_num_threads()} threads')
         row(f'observe + EnergyMap against the plain loop (batch 64, default memory format){where}', b/a, least=least)
     with torch.inference_mode(): want = net.features(x[:16])
-    got = activations(fast_twin(net, x[:1], 'features'), x[:16], 'features')['features']
+    got = activations(fast_twin(net, x[:1], 'features')[0], x[:16], 'features')['features']
     row('largest difference of the activations, relative to the largest', float((got-want).abs().max()/want.abs().max()), most=1e-4, unit='')
 
 def extractors():

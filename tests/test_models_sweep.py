@@ -181,4 +181,4 @@ def test_what_cannot_be_repadded_is_an_error():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         script = nn.Sequential(torch.jit.script(nn.Conv2d(3,3,3,padding=1)))
-    with pytest.raises(ValueError, match="cannot be changed.*ScriptModule '0'"): with_padding(script, 'reflect', size=8)
+    with pytest.raises(ValueError, match='cannot be changed.*ScriptModule'): with_padding(script, 'reflect', size=8)

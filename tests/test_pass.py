@@ -47,7 +47,7 @@ def run(code, *args, launch=(), timeout=200):
 def test_killed_twenty_times(tmp_path):
     "SIGKILL at twenty random moments: the state is the same, bit for bit, and so are the files that it speaks of"
     out = run(SCENE+textwrap.dedent('''
-        extract._EVERY,root,r = .005,Path(sys.argv[1]),random.Random(0)
+        extract.SAVE_EVERY,root,r = .005,Path(sys.argv[1]),random.Random(0)
         def child(out, wait=None):
             if not (pid := os.fork()): go(out); os._exit(0)
             if wait is not None: time.sleep(wait); os.kill(pid, signal.SIGKILL)
@@ -246,11 +246,47 @@ def test_what_users_have():
     with pytest.raises(TypeError, match='known by their number'): observe(model, (p for p in pics), '2', Collect(pooled=pool), t)
     with pytest.raises(TypeError, match='no picture'): Source([{'text':'a'}]).batch([0])
 
-def test_extract_command(tmp_path):
-    cmd = [sys.executable, '-c', 'from u1nb.shell import main; main()', '--model','mobilenet_v2','--data','digits','--n','4','--layers','all','--dtype','float16','--out',str(tmp_path/'o')]
-    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
-    assert p.returncode==0, p.stderr[-2000:]
-    a = Activations.open(tmp_path/'o')
-    assert len(a.layers)==5 and a['features'].shape==(4,1280,7,7) and a['features'].dtype==np.float16 and 'Activations.open' in p.stdout
-    p = subprocess.run([*cmd[:-1], str(tmp_path/'o2'), '--layers','nowhere'], env=ENV, capture_output=True, text=True)
-    assert p.returncode==1 and "no layer 'nowhere'" in p.stderr and 'Traceback' not in p.stderr
+def test_extract(tmp_path):
+    "The body of `u1nb-extract`: every layer in half precision, and a layer that is not there"
+    from u1nb.store import extract
+    model,transform = pretrained('mobilenet_v2')
+    a = extract(model, transform, 'digits', layers='all', out=tmp_path/'o', n=4, dtype='float16')
+    assert len(a.layers)==5 and a['features'].shape==(4,1280,7,7) and a['features'].dtype==np.float16
+    with pytest.raises(ValueError, match="no layer 'nowhere'"):
+        extract(model, transform, 'digits', layers='nowhere', out=tmp_path/'o2', n=4)
+
+def test_progress_of_the_caller(tmp_path, monkeypatch):
+    "A bar counts every picture once: seen now, seen before a pass was cut off, and read from a finished file"
+    from tqdm.auto import tqdm
+    monkeypatch.setattr('u1nb.extract.SAVE_EVERY', 0.)
+    model,data = net(),Folder(12, bad=[7])
+    def go(bar): return observe(model, data, '2', Collect(pooled=pool), batch_size=2, save=tmp_path/'pass', progress=bar)
+    def bar(): return tqdm(disable=False, file=open(os.devnull, 'w'))
+    first,second,third = bar(),bar(),bar()
+    with pytest.raises(ValueError, match='picture 7'): go(first)
+    data.bad = set()
+    go(second); go(third)
+    assert (second.n, third.n)==(12, 12) and first.n<=6
+
+def test_refusals_of_a_pass(tmp_path):
+    model,data = net(),Folder(6)
+    class Mean:
+        def update(self, acts, labels, index): pass
+    for error,says,call in (
+        (ValueError, 'at least 1', lambda: observe(model, data, '2', Collect(pooled=pool), batch_size=-2)),
+        (TypeError, 'Mean has no state', lambda: observe(model, data, '2', Mean(), save=tmp_path/'state')),
+        (ValueError, 'no layers given', lambda: observe(model, data, [], Mean())),
+        (TypeError, 'a Source has its own', lambda: observe(model, Source(data), '2', Mean(), transform=len)),
+        (ValueError, "'state' is a word", lambda: Collect(state=pool)),
+        (ValueError, 'nothing observed', lambda: Collect(pooled=pool).index),
+        (AttributeError, 'z is not in', lambda: Collect(pooled=pool).z),
+        (ValueError, r'is \(1,\) for 6 pictures', lambda: observe(model, data, '2', Collect(z=lambda a: a.sum()[None]))),
+        (ValueError, r'is \(B,C,H,W\) or', lambda: activations(model, torch.zeros(3,3), '2'))):
+        with pytest.raises(error, match=says): call()
+
+def test_refusals_of_the_store(tmp_path):
+    observe(net(), Folder(6), '2', acts := Activations(tmp_path/'a'))
+    with pytest.raises(OverflowError, match='65504'): Activations(tmp_path/'big', 'float16').update({'t':torch.full((1,2,3,3), 1e6)})
+    with pytest.raises(KeyError, match="no layer '0' in"): acts['0']
+    with pytest.raises(FileNotFoundError, match='is not finished'): Activations.open(tmp_path/'nowhere')
+    with pytest.raises(ValueError, match='no dtype'): Activations(tmp_path/'b', 'int8')

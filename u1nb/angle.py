@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from .core import *
+from .core import generator
 from .stats import *
+from .stats import group_sums
 from .energy import centroid, energy_density
 from .circle import has_angle, phasor, columns, sum_at, Units, group_draws
 from .circle import fisher_lee, permutation_tests, jackknife_interval, omega2_jackknife, reliability

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch
 from torch import Tensor
 from .core import *
+from .core import generator
 from .stats import *
+from .stats import expanded_quantiles,group_ids
 
 # %% ../nbs/12_circle.ipynb #22c14dd4
 def theta(

@@ -5,37 +5,40 @@
 # %% auto #0
 __all__ = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8']
 
-# %% ../nbs/32_claims.ipynb #4769afaa
-import math
+# %% ../nbs/32_claims.ipynb #17c2332c
+import itertools,math
 import numpy as np, pandas as pd, torch
 from .core import *
 from .stats import *
+from .stats import over_draws
 from .data import planted,shifted,turned
 from .extract import Collect,observe
 from .energy import symmetry_test
 from .sombrero import sombrero_test
 from .circle import *
 from .angle import *
+from .angle import ring_p
 from .hue import *
 from .memory import *
 from .trials import CELL,differences,runs_frame
 from .study import Study
 
-# %% ../nbs/32_claims.ipynb #4789b1ed
+# %% ../nbs/32_claims.ipynb #9dc1ed2c
 def c1(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
 )->Results:
-    "C1: concentration of energy, by layer and against random networks, padding, placement, noise and the input"
+    "C1: concentration by layer, and against random networks, padding, placement, noise and the input"
     rows = Results() if rows is None else rows
     add,e,last = _adder(study, 'C1', rows, pictures=len(study.given)),study.whole(),study.bottleneck
     for l in study.layers:
-        more = dict(map=e.mean(last)) if l.key==last else {}
-        add('kappa', _mean(study, e, study.given, layer=l.key), 'uniform' if l.key==last else 'earlier', layer=l.key,
-            receptive_field=l.receptive_field, outside=l.outside, empty=e.empty(l.key), **more)
-    for l in study.layers[:-1]: add('kappa.minus_earlier', _minus_layer(study, e, l.key), 'earlier', other=l.key)
-    for column in ('x','y','ee50','ellipticity','A1','A2','top10'):
-        add(f'centroid.{column}' if column in 'xy' else column, _mean(study, e, study.given, column, last))
+        of = dict(layer=l.key, receptive_field=l.receptive_field, outside=l.outside, empty=e.empty(l.key))
+        of |= dict(control='uniform', map=e.mean(last)) if l.key==last else dict(control='earlier')
+        add('kappa', _mean(study, e, study.given, layer=l.key), **of)
+    for l in study.layers[:-1]:
+        add('kappa.minus_earlier', _minus_layer(study, e, l.key), 'earlier', other=l.key)
+    for c in ('x','y','ee50','ellipticity','A1','A2','top10'):
+        add(f'centroid.{c}' if c in 'xy' else c, _mean(study, e, study.given, c, last))
     _factorial_rows(study, add)
     _noise_rows(study, add)
     _input_rows(study, add)
@@ -61,36 +64,35 @@ def _minus_layer(study, e, other, column='kappa'):
     d = (a-b).dropna()
     return bootstrap(d, study.ids(study.given)[d.index], seed=study.seed)
 
-# %% ../nbs/32_claims.ipynb #1c176302
+# %% ../nbs/32_claims.ipynb #1f182437
 def _factorial_rows(study, add):
     "Main effects and interactions of weights, padding and placement"
     f,n = study.frame(),{q:len(o) for q,o in study.placed.items()}
     last = f[f.layer==study.bottleneck]
-    def effects(factors, **how):
-        return factorial(last, factors, unit='group', groups=None, seed=study.seed, **how).itertuples()
+    how = dict(unit='group', groups=None, seed=study.seed)
     at = dict(padding='replicate', placement='shifted')
-    r = next(effects(dict(weights=('random','trained')), value='kappa', at=at))
-    add('kappa.minus_random', _interval_of(r), 'random', pictures=n['shifted'], replicates=r.replicates, **at)
+    r = next(factorial(last, dict(weights=('random','trained')), value='kappa', at=at, **how).itertuples())
+    add('kappa.minus_random', _effect(r), 'random', pictures=n['shifted'], replicates=r.replicates, **at)
     for w,paddings in {'random':('replicate','reflect','zeros'), 'bare':('replicate','zeros')}.items():
-        for r in effects(dict(weights=(w,'trained'), padding=paddings, placement=('shifted','photographed'))):
-            add('log_kappa', _interval_of(r), w, effect=r.effect, contrast=r.contrast, pictures=n['shifted'],
-                replicates=r.replicates, left_out=last.group.nunique()-r.groups)
+        factors = dict(weights=(w,'trained'), padding=paddings, placement=('shifted','photographed'))
+        for r in factorial(last, factors, **how).itertuples():
+            of = dict(effect=r.effect, contrast=r.contrast, left_out=last.group.nunique()-r.groups)
+            add('log_kappa', _effect(r), w, pictures=n['shifted'], replicates=r.replicates, **of)
     for (w,p,q,l),d in f.groupby(['weights','padding','placement','layer'], sort=False):
-        add('kappa.cell', two_way(d, 'kappa', study.seed), w, layer=l, weights=w, padding=p, placement=q,
-            pictures=n[q], replicates=d.seed.nunique())
+        of = dict(layer=l, weights=w, padding=p, placement=q, pictures=n[q], replicates=d.seed.nunique())
+        add('kappa.cell', two_way(d, 'kappa', study.seed), w, **of)
 
-def _interval_of(r): return Interval(r.value, r.lo, r.hi, r.se, r.groups)
+def _effect(r): return Interval(r.value, r.lo, r.hi, r.se, r.groups)
 
-# %% ../nbs/32_claims.ipynb #aae16286
+# %% ../nbs/32_claims.ipynb #e4a19dbc
 def _noise_rows(study, add):
     "κ of noise pictures"
-    def seen(kind, w, s, p): return study.noise_energy(kind, w, s, p).frame(study.bottleneck).assign(seed=s)
-    for kind in ('white','pink'):
-        for w,n in {'trained':1, 'random':study.seeds}.items():
-            for p in ('zeros','replicate'):
-                d = pd.concat([seen(kind, w, s, p) for s in range(n)]).rename(columns={'index':'group'})
-                add('kappa.noise', two_way(d, 'kappa', study.seed), 'noise', noise=kind, weights=w, padding=p,
-                    groups='noise picture', pictures=d.group.nunique(), replicates=n)
+    def frame(*of, s): return study.noise_energy(*of, seed=s).frame(study.bottleneck).assign(seed=s)
+    for kind,w,p in itertools.product(('white','pink'), ('trained','random'), ('zeros','replicate')):
+        seeds = range(study.seeds if w=='random' else 1)
+        d = pd.concat([frame(kind, w, p, s=s) for s in seeds]).rename(columns={'index':'group'})
+        of = dict(noise=kind, weights=w, padding=p, groups='noise picture', pictures=d.group.nunique())
+        add('kappa.noise', two_way(d, 'kappa', study.seed), 'noise', replicates=len(seeds), **of)
 
 def _input_rows(study, add):
     "κ of the input's own luminance and gradient, on the bottleneck's grid"
@@ -100,12 +102,12 @@ def _input_rows(study, add):
             v = _mean(study, e, pics, layer=k)
             add('kappa.input', v, k, layer='input', placement=q, pictures=len(pics), map=e.mean(k))
 
-# %% ../nbs/32_claims.ipynb #d065eee1
+# %% ../nbs/32_claims.ipynb #f34ce88a
 def c2(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
 )->Results:
-    "C2: what of the mean map the square's symmetries leave, and how far its centroid lies from the centre"
+    "C2: what of the mean map the square's symmetries leave, and where its centroid lies"
     rows = Results() if rows is None else rows
     add,shift = _adder(study, 'C2', rows),study.placed['shifted']
     s = _symmetry_rows(study, add, study.whole(), study.given)
@@ -122,18 +124,19 @@ def c2(
     for k in e.layers: _symmetry_rows(study, add, e, study.given, k, of=k, layer='input')
     return rows
 
-# %% ../nbs/32_claims.ipynb #4f92f46c
+# %% ../nbs/32_claims.ipynb #91686383
 def _symmetry(study, e, pictures, of=None):
     of = of or study.bottleneck
     return symmetry_test(e.maps(of), study.ids(pictures)[e.frame(of)['index']], seed=study.seed)
 
 def _symmetry_rows(study, add, e, pictures, control='given', of=None, **more):
     s = _symmetry(study, e, pictures, of)
-    add('symmetric_share', s.share, control, map=e.mean(of or study.bottleneck), pictures=len(pictures), **more)
-    add('centroid', s.centroid, control, pictures=len(pictures), **more)
+    more |= dict(control=control, pictures=len(pictures))
+    add('symmetric_share', s.share, map=e.mean(of or study.bottleneck), **more)
+    add('centroid', s.centroid, **more)
     return s
 
-# %% ../nbs/32_claims.ipynb #9801ba53
+# %% ../nbs/32_claims.ipynb #467d5cb7
 def c3(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
@@ -143,14 +146,15 @@ def c3(
     add,shift = _adder(study, 'C3', rows),study.placed['shifted']
     _fit_rows(study, add, study.whole(), study.given)
     some = study.placed[study.place]
-    large = study.energy(some, 'twice the size', net=study.model, layers=study.layers[-1:], transform=study.larger)
+    how = dict(net=study.model, layers=study.layers[-1:], transform=study.larger)
+    large = study.energy(some, 'twice the size', **how)
     _fit_rows(study, add, large, some, 'twice', size=2*study.size[0])
     at = dict(padding='replicate', placement='shifted')
     _fit_rows(study, add, study.cell('trained', **at), shift, 'shifted', weights='trained', **at)
     for p in ('zeros','replicate'): _random_fits(study, add, shift, p)
     return rows
 
-# %% ../nbs/32_claims.ipynb #38abab39
+# %% ../nbs/32_claims.ipynb #cc81db7f
 def _sombrero(study, e, pictures):
     "The fit, and its Intervals by the key of their row"
     t = study.bottleneck
@@ -163,9 +167,8 @@ def _fit_rows(study, add, e, pictures, control='given', **more):
     except ValueError as err: add('not_asked', why=str(err), **more); return
     rings = dict(last_ring=s.last_ring, pitch=s.pitch)
     for key,v in fitted.items(): add(key, v, **(rings if key=='r_v' else {}), **more)
-    p = s.profile
-    add('profile', r=p.r, mean=p.mean, se=p.se, inside=p.inside, sites=p.sites, curves=s.curves, best=s.fits.best,
-        map=e.mean(study.bottleneck), **rings, **more)
+    profile = {k:getattr(s.profile, k) for k in ('r','mean','se','inside','sites')}
+    add('profile', curves=s.curves, best=s.fits.best, map=e.mean(study.bottleneck), **profile, **rings, **more)
 
 def _random_fits(study, add, pictures, padding):
     "Means over random networks; one whose energy is too flat to fit is left out"
@@ -173,12 +176,12 @@ def _random_fits(study, add, pictures, padding):
     for k in range(study.seeds):
         try: fits.append(_sombrero(study, study.cell('random', k, **at), pictures)[1])
         except ValueError as err: why['why'] = str(err)
-    at |= dict(control='random', weights='random', groups='random network', pictures=len(pictures), **why)
+    at |= dict(control='random', weights='random', groups='random network', pictures=len(pictures))|why
     if not fits: add('not_asked', **at)
     for key in ('mu2','lam','rise_measured') if fits else ():
         add(key, bootstrap([f[key].value for f in fits], seed=study.seed), **at)
 
-# %% ../nbs/32_claims.ipynb #da2a26e2
+# %% ../nbs/32_claims.ipynb #c672587e
 def c4(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
@@ -190,13 +193,15 @@ def c4(
     add = _adder(study, 'C4', rows, **study.labelled_columns, pictures=len(y))
     seen = study.look(study.test, 'test', net=study.model)
     z = seen.z[last]
-    _bias_rows(add, class_bias(z, y, g, n_perm, seed, getattr(study.test, 'classes', None)), seen.class_maps)
-    for l in study.layers[:-1]: _omega_row(add, seen.z[l.key], y, g, n_perm, seed, 'earlier', layer=l.key)
+    names = getattr(study.test, 'classes', None)
+    _bias_rows(add, class_bias(z, y, g, n_perm, seed, names), seen.class_maps)
+    for l in study.layers[:-1]:
+        _omega_row(add, seen.z[l.key], y, g, n_perm, seed, 'earlier', layer=l.key)
     # of all pictures, since reliability grows with their number
     mirror = study.look(turned(study.test, 'mirrored'), 'mirrored', net=study.model).z[last]
     m = class_bias(mirror_average(z, mirror), y, g, n_perm, seed)
     add('reliability', m.reliability['whole'], 'mirrored')
-    add('omega2', m.omega2_interval, 'mirrored', p=m.p, symmetry=m.symmetry, p_second=m.p_second, axis=m.axis)
+    add('omega2', m.omega2_interval, 'mirrored', **_broken(m)|dict(p=m.p))
     _explained_rows(study, add, z, n_perm)
     _turn_rows(study, add, z, mirror)
     s = class_bias(z, shuffled(y, g, seed), g, n_perm, seed)
@@ -205,7 +210,7 @@ def c4(
     _planted_rows(study, add)
     return rows
 
-# %% ../nbs/32_claims.ipynb #b29570e9
+# %% ../nbs/32_claims.ipynb #55fe2fa9
 def _bias_rows(add, b, maps):
     "Which symmetry breaks, how strongly, how reliably; and the directions of the classes"
     of,p = dict(K=b.K, undefined=b.undefined),dict(by='p', n=b.n)
@@ -217,9 +222,9 @@ def _bias_rows(add, b, maps):
     for k,v in b.reliability.items(): add('reliability' if k=='whole' else f'reliability.{k}', v, **of)
     for k,v in dict(x=b.mean_x, y=b.mean_y).items(): add(f'mean_z.{k}', v)
     columns = {f'class_{k}':b.classes[k].tolist() for k in ('class','n','groups')}
-    columns |= {f'class_{k}':b.classes[k].round(4).tolist() for k in ('R','R_lo','R_hi','theta','p_holm')}
-    add('class_directions', n=b.n, significant=b.significant, symmetry=b.symmetry, maps=np.round(maps, 4),
-        **columns, **of)
+    for k in ('R','R_lo','R_hi','theta','p_holm'): columns[f'class_{k}'] = b.classes[k].round(4).tolist()
+    of |= dict(n=b.n, significant=b.significant, symmetry=b.symmetry)
+    add('class_directions', maps=np.round(maps, 4), **columns, **of)
 
 def _broken(b):
     "Which symmetry breaks, and the tests that say so"
@@ -230,19 +235,20 @@ def _omega_row(add, z, y, g, n_perm, seed, control, **more):
     "ω² of a control, and which symmetry it breaks"
     try: b = class_bias(z, y, g, n_perm, seed)
     except ValueError as e: add('omega2', control=control, why=str(e), **more); return
-    add('omega2', b.omega2_interval, control, eta2=b.eta2, omnibus=b.T, reliability=b.reliability['whole'].value,
-        **_broken(b), **more)
+    more |= dict(eta2=b.eta2, omnibus=b.T, reliability=b.reliability['whole'].value)
+    add('omega2', b.omega2_interval, control, **_broken(b), **more)
 
-# %% ../nbs/32_claims.ipynb #c48237e0
+# %% ../nbs/32_claims.ipynb #d032ee51
 def _explained_rows(study, add, z, n_perm):
-    "ω² of random networks, of the pictures themselves and of shifted ones, and what is left beside the first two"
+    "ω² of random networks, of the pictures themselves and of shifted ones; what is left beside these"
     few,last,random = study.few_test,study.bottleneck,[]
     at = few.within(study.test)
     y,g,more = study.labels()[at],study.ids(few),dict(pictures=len(few))
     for s in range(study.seeds):
-        random.append(study.look(few, 'few test', weights='random', seed=s, padding='zeros').z[last])
-        _planted(study, weights='random', seed=s, padding='zeros')          # while this network is at hand
-    for s,r in enumerate(random): _omega_row(add, r, y, g, 999, study.seed, 'random', network=s, **more)
+        how = dict(weights='random', seed=s, padding='zeros')
+        random.append(study.look(few, 'few test', **how).z[last])
+        _planted(study, **how)                                              # while this network is at hand
+        _omega_row(add, random[s], y, g, 999, study.seed, 'random', network=s, **more)
     _minus_row(add, z[at], np.array(random), y, g, 'random', **more)
     own = study.look(few, 'few input', net=study.input_net(), layers=['luminance','gradient']).z
     for n,o in own.items():
@@ -254,7 +260,7 @@ def _explained_rows(study, add, z, n_perm):
 def _minus_row(add, z, others, y, g, control, **more):
     "ω² of z less that of others"
     key,more = f'omega2.minus_{control}',dict(control=control, **more)
-    if np.isnan(theta(others)).all(): add(key, vacuous='it has no angle, which can explain nothing', **more); return
+    if np.isnan(theta(others)).all(): add(key, vacuous='nothing there that could explain it', **more); return
     try: d = omega2_difference(z, others, y, g)
     except ValueError as e: add(key, open=str(e), **more); return
     add(key, d, **(ALONE if others.ndim>1 and len(others)<2 else {}), **more)
@@ -268,14 +274,15 @@ def _turn_rows(study, add, z, mirror, n=400):
     for how,a,b in (('mirrored',z,mirror), ('rotated',z[some.within(study.test)],turn)):
         try: e = equivariance_error(a, b, how)
         except ValueError as err: add('equivariance', control=how, why=str(err)); continue
-        add('equivariance', control=how, value=e['median_degrees'], p90=e['p90_degrees'], unit='degrees, median',
-            n=e['n'], pictures=len(a))
+        of = dict(value=e['median_degrees'], p90=e['p90_degrees'], unit='degrees, median', n=e['n'])
+        add('equivariance', control=how, pictures=len(a), **of)
 
 def _classifier_rows(study, add, z, y, g):
-    "The class from the angle alone, from x and y alone, and what the angle adds to a memory's votes"
+    "The class from the angle alone, from x and y alone; what the angle adds to a memory's votes"
     last,ys = study.bottleneck,study.labels(study.memory)
     seen,now = study.memory_and_test()
-    add('accuracy.chance', bootstrap((y==np.bincount(ys).argmax()).astype(float), g, seed=study.seed))
+    commonest = (y==np.bincount(ys).argmax()).astype(float)
+    add('accuracy.chance', bootstrap(commonest, g, seed=study.seed))
     for kind in ('theta','x','y','xy'):
         try: c = AngleClassifier(kind).fit(seen.z[last], ys)
         except ValueError as e: add(f'accuracy.{kind}', why=str(e)); return
@@ -285,24 +292,25 @@ def _classifier_rows(study, add, z, y, g):
         both = c.classes[c.combine(z, m.votes[:,c.classes]).argmax(1)]==y
         add('accuracy.minus_memory', bootstrap(both.astype(float)-m.correct, g, seed=study.seed))
 
-# %% ../nbs/32_claims.ipynb #4381945f
+# %% ../nbs/32_claims.ipynb #f6bbf376
 def _planted(study, net=None, layers=None, tag='planted', **condition):
-    "Pictures with a planted direction and z of them, or None where the photographs are not installed"
+    "Pictures with a planted direction and their z, or None where photographs are not installed"
     try: pics = planted(8)
     except (ModuleNotFoundError, FileNotFoundError): return None
     def fit(img):
         x = study.transform(img)
-        return x if tuple(x.shape[1:])==study.size else study.transform(img.resize(study.size[::-1]))
+        if tuple(x.shape[1:])==study.size: return x
+        return study.transform(img.resize(study.size[::-1]))
     return pics,study.look(pics, tag, net=net, layers=layers, transform=fit, **condition).z
 
 def _planted_rows(study, add):
-    "Correlation of the planted direction with the trained network's, random networks', and the pixels' own"
+    "Correlation of the planted direction with the trained network's, random ones', and the pixels' own"
     if (found:=_planted(study, net=study.model)) is None:
-        add('planted', why='the photographs that scikit-image ships are not installed: pip install u1nb[offline]')
+        add('planted', why='the photographs of scikit-image are not installed: pip install u1nb[offline]')
         return
     pics,z = found
-    scenes = dict(data='planted', beside=study.labelled, pictures=len(pics), groups='scene', scenes=pics.groups,
-                  planted=np.round(pics.theta, 6))
+    scenes = dict(data='planted', beside=study.labelled, pictures=len(pics), groups='scene')
+    scenes |= dict(scenes=pics.groups, planted=np.round(pics.theta, 6))
     def one(z, control='given', **more):
         more |= dict(scenes, control=control)
         try: r = circ_corr(pics.theta, theta(z), pics.groups, n_perm=9, seed=study.seed)
@@ -311,11 +319,12 @@ def _planted_rows(study, add):
         add('planted', r.interval, p=p, measured=np.round(theta(z), 3), **more)
     one(z[study.bottleneck])
     for s in range(study.seeds):
-        one(_planted(study, weights='random', seed=s, padding='zeros')[1][study.bottleneck], 'random', network=s)
+        random = _planted(study, weights='random', seed=s, padding='zeros')[1]
+        one(random[study.bottleneck], 'random', network=s)
     own = _planted(study, study.input_net(), ['luminance','gradient'], 'planted input')[1]
     for n,z in own.items(): one(z, n, layer='input')
 
-# %% ../nbs/32_claims.ipynb #f996063e
+# %% ../nbs/32_claims.ipynb #70608f5b
 def c5(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
@@ -324,30 +333,33 @@ def c5(
     "C5: agreement of the angle in the image plane with the angle in feature space"
     rows = Results() if rows is None else rows
     y,g,last,few = study.labels(),study.ids(study.test),study.bottleneck,study.few_test
-    add,now = _adder(study, 'C5', rows, **study.labelled_columns),study.look(study.test, 'test', net=study.model)
+    add = _adder(study, 'C5', rows, **study.labelled_columns)
+    now = study.look(study.test, 'test', net=study.model)
     def agree(z, v, y, g, planes=min(n_planes, 200), **more):
         return _agreement_rows(add, z, v, y, g, planes, n_perm, study.seed, **more)
     why = agree(now.z[last], now.pooled[last], y, g, n_planes)
     if why: add('not_asked', why=why); return rows
     off = np.degrees(medial_angle(now.pooled[last]))
     known = ~np.isnan(off)
-    add('medial_angle', bootstrap(off[known], g[known], seed=study.seed), unit='degrees', pictures=len(y))
+    v = bootstrap(off[known], g[known], seed=study.seed)
+    add('medial_angle', v, unit='degrees', pictures=len(y))
     at = few.within(study.test)
     for s in range(study.seeds):
         r = study.look(few, 'few test', weights='random', seed=s, padding='zeros')
         agree(r.z[last], r.pooled[last], y[at], g[at], control='random', network=s)
-    for l in study.layers[:-1]: agree(now.z[l.key], now.pooled[l.key], y, g, control='earlier', layer=l.key)
+    for l in study.layers[:-1]:
+        agree(now.z[l.key], now.pooled[l.key], y, g, control='earlier', layer=l.key)
     return rows
 
-# %% ../nbs/32_claims.ipynb #c3c5bd3d
+# %% ../nbs/32_claims.ipynb #3faed2ad
 def _agreement_rows(add, z, v, y, g, planes, n_perm, seed, control='given', **more):
     "Rows of one network's agreement; why there are none, if there are none"
     keep,found,why = _halved(~np.isnan(theta(z)), y, g),[],None
-    if not keep.any(): why = 'no class has four groups of pictures with an angle, two for each half; give more'
+    if not keep.any(): why = 'no class has four groups of pictures with an angle; give more of each'
     how = dict(n_planes=planes, n_perm=n_perm, seed=seed)
-    three = ('harmonic','pca','class'),('harmonic','pca')                  # two discriminants need three classes
-    for kinds in three if keep.any() else ():
-        try: found = agreement(z[keep], v[keep], y[keep], g[keep], kinds, **how).to_dict('records'); break
+    planes = ('harmonic','pca','class'),('harmonic','pca')                 # two discriminants need three classes
+    for kinds in planes if keep.any() else ():
+        try: found = agreement(*(o[keep] for o in (z, v, y, g)), kinds, **how).to_dict('records'); break
         except ValueError as e: why = why or str(e)
     for r in found:
         key = 'agreement.classes' if r['pairs']=='class means' else 'agreement.within'
@@ -358,7 +370,7 @@ def _agreement_rows(add, z, v, y, g, planes, n_perm, seed, control='given', **mo
     return None if found else why
 
 def _halved(ok, y, g):
-    "Pictures of classes with four groups or more: two in the half that is fitted, two in the half that is tested"
+    "Pictures of classes with four groups or more, two for each half"
     pairs = pd.DataFrame(dict(y=y, g=g))[ok].drop_duplicates().y.value_counts()
     return ok&np.isin(y, pairs.index[pairs>=4])
 
@@ -392,10 +404,11 @@ def c6(
     _site_rows(study, add, sites)
     return rows
 
-# %% ../nbs/32_claims.ipynb #c0475ebc
+# %% ../nbs/32_claims.ipynb #8b3fc448
 def _asked(memory, ys, vectors, y, g): return Memory().add(memory, ys).score(vectors, y, g)
 
-def _accuracy_row(add, e, control, **more): add('accuracy', e.accuracy.interval, control, left_out=e.left_out, **more)
+def _accuracy_row(add, e, control, **more):
+    add('accuracy', e.accuracy.interval, control, left_out=e.left_out, **more)
 
 def _head_row(study, add, g, K):
     "The network's own head, among the data's classes"
@@ -417,12 +430,13 @@ def _random_memories(study, add, seen, now, a, b, weights='random'):
         _accuracy_row(add, r, weights, network=s, mode='pool', **more)
         parts.append(pd.DataFrame(dict(group=g, seed=s, d=m.correct.astype(float)-r.correct)))
     _accuracy_row(add, m, 'few', weights=weights, mode='pool', **more)
-    v = two_way(pd.concat(parts).groupby(['group','seed']).d.mean().reset_index(), 'd', study.seed, effective=True)
-    add('accuracy.minus_random', v, weights, replicates=study.seeds, **(ALONE if study.seeds<2 else {}), **more)
+    means = pd.concat(parts).groupby(['group','seed']).d.mean().reset_index()
+    more |= dict(replicates=study.seeds)|(ALONE if study.seeds<2 else {})
+    add('accuracy.minus_random', two_way(means, 'd', study.seed, effective=True), weights, **more)
 
-# %% ../nbs/32_claims.ipynb #01b89560
+# %% ../nbs/32_claims.ipynb #5e309e8a
 def _site_rows(study, add, n):
-    "Modes flat, site and any, the accuracy map, and where each class's accuracy peaks against where its energy leans"
+    "Modes flat, site and any; the accuracy map; where a class's accuracy and its energy lean"
     a,b = (o if len(o)<=n else o.take(n, study.seed) for o in (study.memory, study.test))
     ya,yb,g,x,q = study.labels(a),study.labels(b),study.ids(b),study.site_maps(a),study.site_maps(b)
     more = dict(pictures=len(yb), memory=len(ya), sites=f'{x.shape[2]}×{x.shape[3]}')
@@ -438,17 +452,19 @@ def _site_rows(study, add, n):
         e = Memory(mode).add(x[keep], ya[keep]).score(q, yb, g)
         _accuracy_row(add, e, 'maps.few', mode=mode, **{**more, 'memory':len(keep)})
     energy = torch.as_tensor(study.look(study.test, 'test', net=study.model).class_maps)
-    peak,lean = theta(order_parameter(classes/classes.sum((1,2), keepdim=True))),theta(order_parameter(energy))
+    density = classes/classes.sum((1,2), keepdim=True)
+    peak,lean = theta(order_parameter(density)),theta(order_parameter(energy))
     K = min(len(peak), len(lean))
     try: r = circ_corr(peak[:K], lean[:K], seed=study.seed)
     except ValueError as err: add('accuracy_lean', why=str(err)); return
-    add('accuracy_lean', r.interval, p=r.p, peak=np.round(peak, 3), lean=np.round(lean, 3), **more|dict(groups='class'))
+    more |= dict(groups='class', peak=np.round(peak, 3), lean=np.round(lean, 3))
+    add('accuracy_lean', r.interval, p=r.p, **more)
 
-# %% ../nbs/32_claims.ipynb #4933b7d8
+# %% ../nbs/32_claims.ipynb #760daf87
 def c7(
     runs,                   # rows of runs; those of phase 'confirm' are judged
     rows:Results|None=None, # rows are added here; new ones if None
-    screen=None,            # rows of the screening; those of phase 'screen' if None, [] where nothing was chosen
+    screen=None,            # rows of the screening; those of phase 'screen' if None, [] if nothing was chosen
     arm:str|None=None,      # the configuration that validation chose; the only U(1) arm if None
 )->Results:
     "C7: paired differences of a U(1) arm to one-hot and to every control arm"
@@ -468,7 +484,7 @@ def c8(
 CLAIMS = dict(C1=c1, C2=c2, C3=c3, C4=c4, C5=c5, C6=c6)
 TRAINED = dict(C7=c7, C8=c8)
 
-# %% ../nbs/32_claims.ipynb #08470f08
+# %% ../nbs/32_claims.ipynb #4caf12e0
 def _trained(claim, runs, rows, screen, arm, random):
     "Rows of C7 or C8; embedded data are judged apart"
     rows = Results() if rows is None else rows
@@ -481,12 +497,13 @@ def _gain_rows(claim, d, seen, arm, random, rows):
     "Rows of one configuration"
     one = _chosen(d, arm, random)
     _was_screened(one, seen)
-    tasks,gains,whole = dict(tuple(one.groupby(list(CELL), sort=False))),_gains(d, one, 'onehot', random),_about(one)
-    if lost:=[k for k in tasks if k not in gains]:
-        raise ValueError(f'no seeds in common with onehot on {_listed(k[0] for k in lost)}; run both on the same seeds')
-    shared = {c:one[c].iloc[0] for c in ('form','weight','where','scheme')}|dict(
-        groups='draw of the angles' if random else 'seed', split='test', arm=_listed(one.arm), screened=len(seen),
-        device=_listed(one.device), runs_commit=_listed(one.commit))
+    tasks = dict(tuple(one.groupby(list(CELL), sort=False)))
+    gains,whole = _gains(d, one, 'onehot', random),_about(one)
+    if lost:=_listed(k[0] for k in tasks if k not in gains):
+        raise ValueError(f'no seeds in common with onehot on {lost}; run both arms on the same seeds')
+    shared = {c:one[c].iloc[0] for c in ('form','weight','where','scheme')}
+    shared |= dict(groups='draw of the angles' if random else 'seed', split='test', screened=len(seen))
+    shared |= dict(arm=_listed(one.arm), device=_listed(one.device), runs_commit=_listed(one.commit))
     def add(key, interval=None, control='given', **cols):
         return rows.add(claim, key, interval, control, **{**shared, **cols})
     for k,(v,g) in gains.items():
@@ -496,15 +513,18 @@ def _gain_rows(claim, d, seen, arm, random, rows):
     if random: add('draws', value=min(g.draw.nunique() for _,g in gains.values()), **whole)
     w = float(shared['weight'])
     for kind,at in {'smoothing':None, 'sample':w, 'directions':w, 'simplex':w, 'mse/4':w/4}.items():
-        if kind=='mse/4' and shared['form']!='von_mises': add('gain.pooled', control=kind, applies=False, **whole)
-        else: _control_rows(add, d, one, tasks, random, kind, at)
-    full = [(g.n_train>=1_000_000).all() and not g.small.any() for k,g in tasks.items() if 'imagenet' in k[0].lower()]
-    add('imagenet', value=float(any(full)), **whole)
+        if kind!='mse/4' or shared['form']=='von_mises': _control_rows(add, d, one, tasks, random, kind, at)
+        else: add('gain.pooled', control=kind, applies=False, **whole)
+    big = [g for k,g in tasks.items() if 'imagenet' in k[0].lower()]
+    full = any((g.n_train>=1_000_000).all() and not g.small.any() for g in big)
+    add('imagenet', value=float(full), **whole)
 
-# %% ../nbs/32_claims.ipynb #0724d514
+# %% ../nbs/32_claims.ipynb #53ad9b1b
 def _gains(d, one, other, random):
     "Cell → interval of the paired difference to an arm, and the differences, with their draws"
-    def paired(g): return differences(pd.concat([g, d[d.arm==other]]), g.arm.iloc[0], other).assign(draw=g.draw.iloc[0])
+    def paired(g):
+        both = pd.concat([g, d[d.arm==other]])
+        return differences(both, g.arm.iloc[0], other).assign(draw=g.draw.iloc[0])
     parts = [paired(g) for _,g in one.groupby(['arm','draw'] if random else ['arm'])]
     cells = pd.concat(parts).groupby(list(CELL), sort=False)
     return {k:(over_draws(g) if random else t_interval(g.difference), g) for k,g in cells}
@@ -515,7 +535,7 @@ def _control_rows(add, d, one, tasks, random, kind, weight):
     if weight is not None:
         same &= np.isclose(d.weight.astype(float), weight or math.nan)&(d['where']==c['where'])
         same &= (d.scheme==c.scheme) if kind=='mse/4' else (d.form==c.form)
-    if not same.any(): add('gain.pooled', control=kind, open=f'no such arm ran at weight {weight}', **whole)
+    if not same.any(): add('gain.pooled', control=kind, open=f'no such arm at weight {weight}', **whole)
     for a in d[same].arm.unique():
         gains = _gains(d, one, a, random)
         for cell,(v,_) in gains.items(): add('gain', v, kind, against=a, **_about(tasks[cell]))
@@ -538,31 +558,33 @@ def _about(g):
     cell = {c:', '.join(dict.fromkeys(map(str, g[c]))) for c in CELL}
     return dict(cell, demo=bool(g.demo.all()), small=bool(g.small.any()))
 
-# %% ../nbs/32_claims.ipynb #39f60ec4
+# %% ../nbs/32_claims.ipynb #6180f40e
 def _fresh(runs, screen, phases):
-    "Runs that may be judged, on test data and of seeds that no choice saw, and the runs that were chosen by"
+    "Runs that may be judged, on test data and fresh seeds, and the runs that were chosen by"
     d = runs_frame(runs)
-    wanted = ['phase','control','scheme','form','weight','where','label_seed','label_smoothing','split','small','demo',
-              'n_train','device','commit']
+    wanted = ['phase','control','scheme','form','weight','where','label_seed','label_smoothing','split','small',
+              'demo','n_train','device','commit']
     d = d.reindex(columns=d.columns.union(wanted, sort=False)).fillna({c:'' for c in CELL})
     given = d[d.phase=='screen'] if screen is None else runs_frame(screen) if len(screen) else d[:0]
     if screen is None and not len(given):
-        raise ValueError('no runs of phase screen, so that nothing says which seeds are fresh; give them as `screen`, '
-                         'or screen=[] where nothing was chosen')
-    seen = pd.concat([given, d[(d.split=='valid')&(d.phase!='screen')]]) if len(given) else d[d.split=='valid']
+        raise ValueError('no runs of phase screen, so that nothing says which seeds are fresh; '
+                         'give them as `screen`, or screen=[] where nothing was chosen')
+    valid = d[d.split=='valid']
+    seen = pd.concat([given, valid[valid.phase!='screen']]) if len(given) else valid
     there,d = _listed(d.phase),d[d.phase.isin(phases)]
-    if not len(d): raise ValueError(f'no runs of phase {" or ".join(phases)} to judge; there are {there}')
+    if not len(d): raise ValueError(f'no runs of phase {" or ".join(phases)}; there are {there}')
     _check_fresh(d, seen)
-    d = d.assign(demo=d.demo.eq(True), small=d.small.eq(True), draw=d.label_seed.where(d.scheme=='random'))
+    draw = d.label_seed.where(d.scheme=='random')
+    d = d.assign(demo=d.demo.eq(True), small=d.small.eq(True), draw=draw)
     first = d.groupby([*CELL,'arm','seed','draw'], dropna=False).phase.transform('first')
-    return d[d.phase==first],seen                                            # a run of two phases is one run
+    return d[d.phase==first],seen                                    # a run of two phases is one run
 
 def _check_fresh(d, seen):
     "Fail where runs were chosen by, or on what they are judged by"
     if (d.split!='test').any():
         raise ValueError(f'a claim is judged on split test; these runs are of {_listed(d.split)}')
     if (seen['split']!='valid').any():
-        raise ValueError(f'a configuration is chosen on split valid; the screening saw {_listed(seen["split"])}')
+        raise ValueError(f'a choice is made on split valid; the screening saw {_listed(seen["split"])}')
     if ((d.arm=='onehot')&((d.weight.fillna(0)>0)|(d.label_smoothing.fillna(0)>0))).any():
         raise ValueError('runs of arm onehot have a weight or label smoothing; one-hot has neither')
     if bad:=sorted(set(d.seed)&set(seen.seed)):
@@ -572,12 +594,13 @@ def _listed(o): return ', '.join(sorted(set(map(str, o))))
 
 def _chosen(d, arm, random):
     "The runs of the one configuration that is judged"
-    one = d[d.arm==arm] if arm else d[d.control.isna()&(d.arm!='onehot')&((d.scheme=='random')==random)]
+    u1 = d.control.isna()&(d.arm!='onehot')&((d.scheme=='random')==random)
+    one = d[d.arm==arm] if arm else d[u1]
     if not len(one):
         what = f'arm {arm!r}' if arm else f'a U(1) arm{" with random angles" if random else ""}'
         raise ValueError(f'no runs of {what}; there are {_listed(d.arm)}')
     if random and one.draw.isna().any():
-        raise ValueError('runs with random angles need scheme "random" and a label_seed, which names their draw')
+        raise ValueError('runs with random angles need scheme "random", and a label_seed for their draw')
     of = ('form','weight','where','scheme','label_smoothing',*(() if random else ('arm',)))
     if many:=[f'{c} {_listed(one[c])}' for c in of if one[c].map(str).nunique()>1]:
         raise ValueError(f'one configuration is judged; these runs are of {"; ".join(many)}. '
@@ -585,13 +608,13 @@ def _chosen(d, arm, random):
     return one
 
 def _was_screened(one, seen):
-    "Fail unless validation data saw the configuration that is judged (with angles of either scheme)"
+    "Fail unless validation data saw the configuration that is judged, with angles of either scheme"
     c = ['form','weight','where']
     if len(seen) and not (seen[c]==one.iloc[0][c]).all(axis=1).any():
         of = ', '.join(f'{k} {one.iloc[0][k]}' for k in c)
-        raise ValueError(f'the screening has no run of {of}; what is judged is what validation chose')
+        raise ValueError(f'no run of {of} in the screening; what is judged is what validation chose')
 
-# %% ../nbs/32_claims.ipynb #db014cbe
+# %% ../nbs/32_claims.ipynb #5d52d5c7
 def passes(
     study:Study,
     claims,      # names, of C1 to C6
@@ -603,22 +626,24 @@ def passes(
     if of&{'C1','C2','C3'}: out['whole'] = 1,n
     if 'C1' in of:
         conditions = len(list(study.conditions()))
-        out |= {f'cell {q}':(conditions,k) for q,k in cell.items()}|{f'input {q}':(1,k) for q,k in cell.items()}
+        for q,k in cell.items(): out |= {f'cell {q}':(conditions,k), f'input {q}':(1,k)}
         out |= {f'noise {k}':(2+2*S,24) for k in ('white','pink')}
     elif of&{'C2','C3'}: out['cell shifted'] = 2+2*S,cell['shifted']
     if 'C2' in of: out['input whole'] = 1,n
     if 'C3' in of: out['twice the size'] = 1,cell[study.place]
-    return out|(_labelled_passes(study, of) if of&{'C4','C5','C6'} and study.memory is not None else {})
+    labelled = of&{'C4','C5','C6'} and study.memory is not None
+    return out|_labelled_passes(study, of) if labelled else out
 
 def _labelled_passes(study, of):
     "Of C4, C5 and C6, which ask labelled pictures"
-    S,N,M,few,few_memory = study.seeds,len(study.test),len(study.memory),len(study.few_test),len(study.few_memory)
+    S,N,M = study.seeds,len(study.test),len(study.memory)
+    few,few_memory = len(study.few_test),len(study.few_memory)
     out = {'test':(1,N), 'few test':(S,few)}
     if of&{'C4','C6'}: out['memory'] = 1,M
     if 'C4' in of:
-        out |= {'mirrored':(1,N), 'rotated':(1,min(400, N)), 'few input':(1,few), 'test shifted':(1,few)}
-        out |= {'planted':(1+S,56), 'planted input':(1,56)}
+        out |= {'mirrored':(1,N), 'rotated':(1,min(400, N)), 'few input':(1,few), 'test shifted':(1,few),
+                'planted':(1+S,56), 'planted input':(1,56)}
     if 'C6' in of:
-        out |= {'few memory':(S,few_memory), 'bare memory':(S,min(1000, few_memory)), 'bare test':(S,min(1000, few))}
-        out |= {'maps':(2,min(4000, max(M, N)))}
+        out |= {'few memory':(S,few_memory), 'bare memory':(S,min(1000, few_memory)),
+                'bare test':(S,min(1000, few)), 'maps':(2,min(4000, max(M, N)))}
     return out

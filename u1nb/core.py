@@ -213,11 +213,12 @@ def one(self:Results, **cols)->dict:
     told = _differences(found) if found else _differences(self, cols)
     raise ValueError(f'{len(found)} rows with {asked}; {"they differ in" if found else "there are"} {told}')
 
-# %% ../nbs/00_core.ipynb #e4f9c859
+# %% ../nbs/00_core.ipynb #dd76ac9a
 def _differences(rows, names=None):
     "The columns that tell rows apart, or those named, with some of their values"
     names = names or dict.fromkeys(k for r in rows for k in r if k in _SHOWN or k not in COLUMNS)
-    values = {c:list(dict.fromkeys(repr(r.get(c)) for r in rows)) for c in names if c!='value'}
+    names = [c for c in names if c!='value' and not any(isinstance(r.get(c), (list,dict)) for r in rows)]
+    values = {c:list(dict.fromkeys(repr(r.get(c)) for r in rows)) for c in names}
     told = [f'{c} ({", ".join(v[:6])})' for c,v in values.items() if len(v)>1]
     return ', '.join(told) or 'nothing that names them'
 

@@ -20,13 +20,11 @@ from PIL import Image,ImageOps
 from .core import *
 
 # %% ../nbs/02_data.ipynb #531917a6
-def to_rgb(
-    img:Image.Image, # of any mode
-)->Image.Image:      # RGB, 8 bits, upright, without metadata
-    "The picture as people expect to see it"
+def to_rgb(img:Image.Image)->Image.Image:
+    "A picture of any mode as people expect to see it: RGB of 8 bits, upright, without metadata"
     img.load()
     try: img = ImageOps.exif_transpose(img)
-    except Exception: pass                                 # a broken EXIF block; its pixels may be fine
+    except Exception: pass                             # a broken EXIF block; its pixels may be fine
     if img.mode=='F' or img.mode[0]=='I': img = _deep(img)
     elif img.has_transparency_data:
         if img.mode=='La': img = img.convert('LA')
@@ -46,14 +44,11 @@ def _deep(img):
 # %% ../nbs/02_data.ipynb #4e9a9ee0
 class BadPicture(ValueError): "A picture that cannot be read, by name, and why"
 
-def open_rgb(
-    file,            # a path, or a binary file
-    name=None,       # what an error calls it; the path if None
-)->Image.Image:
-    "Read a picture whole, as RGB"
+def open_rgb(file, name=None)->Image.Image:
+    "Read a picture whole, from a path or a binary file; an error calls it by `name`"
     try:
         with Image.open(file) as img: return to_rgb(img)
-    except Exception as e: raise BadPicture(f'{name or file}: not a readable picture ({e or type(e).__name__})') from e
+    except Exception as e: raise BadPicture(f'{name or file}: not a readable picture ({e})') from e
 
 # %% ../nbs/02_data.ipynb #5b49e3f7
 def _mirror(n, d):
@@ -70,9 +65,9 @@ def shift_view(
     a = np.asarray(img if img.mode=='RGB' else to_rgb(img))
     return Image.fromarray(a.take(_mirror(a.shape[0], dy), 0).take(_mirror(a.shape[1], dx), 1))
 
-# %% ../nbs/02_data.ipynb #c0f18d9b
+# %% ../nbs/02_data.ipynb #8c231c31
 class Subsets:
-    """Parts of a set with `labels`, `groups` (each (N,) or None), `classes` and `rows(ids, labels=None, split=None)`;
+    """Parts of a set with `labels` and `groups` ((N,) or None), `classes`, `rows(ids, labels=None, split=None)`;
     `within` and `without` also need `index` and `root`"""
     def known(self):
         "(N,) labels, or an error where there are none"
@@ -107,7 +102,7 @@ class Images(Subsets):
         sizes = f'{len(self)} pictures, {len(self.classes)} classes{g}'
         return f"Images({self.name!r}, split {self.split!r}: {sizes})"
 
-# %% ../nbs/02_data.ipynb #6df0f6c7
+# %% ../nbs/02_data.ipynb #2588f7ef
 @patch
 def rows(self:Images,
     ids,         # (M,) row numbers
@@ -116,20 +111,21 @@ def rows(self:Images,
 )->Images:
     "These rows, in this order"
     ids,part = np.asarray(ids, dtype=np.int64),copy.copy(self)
-    for k,v in vars(self).items():
-        if k!='pictures' and isinstance(v, np.ndarray) and len(v)==len(self): setattr(part, k, v[ids])
+    own = {k:v for k,v in vars(self).items() if isinstance(v, np.ndarray) and k!='pictures'}
+    vars(part).update({k:v[ids] for k,v in own.items() if len(v)==len(self)})
     if labels is not None: part.labels = np.asarray(labels, dtype=np.int64)
     if split is not None: part.split = split
     return part
 
-# %% ../nbs/02_data.ipynb #13dc7cfd
+# %% ../nbs/02_data.ipynb #0dac2bf8
 @patch
 def take(self:Subsets,
-    which,       # how many, classes filled evenly where they are known; or row numbers (M,), or a mask (N,)
+    which,       # how many, classes (if known) filled evenly; or row numbers (M,), or a mask (N,)
     seed:int=0,
 ):               # the same kind of set
     "A part of the pictures"
-    if np.ndim(which): return self.rows(np.flatnonzero(which) if np.asarray(which).dtype==bool else which)
+    if np.asarray(which).dtype==bool: which = np.flatnonzero(which)
+    if np.ndim(which): return self.rows(which)
     n,gen = operator.index(which),rng(seed, 'cells')
     if n<1: raise ValueError(f'at least one picture is taken; got {n}')
     if n>=len(self): return self
@@ -162,7 +158,7 @@ def few(self:Subsets,
     ids = [gen.permutation(np.flatnonzero(y==k))[:per_class] for k in np.unique(y)]
     return self.rows(np.sort(np.concatenate(ids)))
 
-# %% ../nbs/02_data.ipynb #90d672f7
+# %% ../nbs/02_data.ipynb #2394ad1f
 @patch
 def hold_out(self:Subsets,
     share:float=.2, # of the second part
@@ -193,7 +189,7 @@ def halves(self:Subsets,
 
 @patch
 def _group_classes(self:Subsets):
-    "Group of each picture (N,); class of each group (G,), by its first picture, and the row of that (G,)"
+    "Group of each picture (N,); of each group (G,) the row of its first picture, and its class"
     y,g = self.known(),self.groups
     if g is None: return np.arange(len(y)),y,np.arange(len(y))
     _,row,g = np.unique(np.asarray(g), return_index=True, return_inverse=True)
@@ -241,10 +237,10 @@ def without(self:Subsets,
     if getattr(other, 'root', None)!=self.root: return self
     return self.rows(np.flatnonzero(~np.isin(self.index, other.index)))
 
-# %% ../nbs/02_data.ipynb #3515ede3
+# %% ../nbs/02_data.ipynb #874c25d6
 @patch
 def map(self:Images,
-    f,         # (PIL picture, its place in this set) → PIL picture; a function of a module, for workers
+    f,         # (PIL picture, its place in the set) → PIL picture; for workers, no lambda
     name=None, # of the new set
 )->Images:     # with the labels, groups and classes of this one
     "The pictures changed"
@@ -266,7 +262,7 @@ def _mapped(i, data, f): return f(data[i][0], i)
 _PHOTOS = 'astronaut.png chelsea.png coffee.png motorcycle_left.png rocket.jpg'.split()
 _SPARE = '''brick.png camera.png coins.png grass.png gravel.png hubble_deep_field.jpg
             ihc.png moon.png page.png retina.jpg text.png'''.split()
-_SHIPPED = {name:[('skimage','data',f) for f in files] for name,files in dict(photos=_PHOTOS, spare=_SPARE).items()}
+_SHIPPED = {k:[('skimage','data',f) for f in fs] for k,fs in (('photos',_PHOTOS), ('spare',_SPARE))}
 _SHIPPED['photos'] += [('sklearn','datasets','images',f) for f in ('china.jpg','flower.jpg')]
 
 def _shipped(pkg, *parts):
@@ -274,7 +270,7 @@ def _shipped(pkg, *parts):
     spec,pip = find_spec(pkg),dict(skimage='scikit-image', sklearn='scikit-learn').get(pkg, pkg)
     file = Path(spec.origin).parent.joinpath(*parts) if spec else None
     if spec and file.exists(): return file
-    raise FileNotFoundError(f'{parts[-1]} ships with {pip}, which is not installed or lacks it: pip install {pip}')
+    raise FileNotFoundError(f'{parts[-1]} is not here; it ships with {pip}: pip install {pip}')
 
 # %% ../nbs/02_data.ipynb #59a78249
 def _photos(name, n, seed):
@@ -284,8 +280,9 @@ def _photos(name, n, seed):
     def shifted():
         q = quotas([n]*len(names), n, seed) if n else np.full(len(names), 20)
         which,nth = np.repeat(range(len(names)), q),np.concatenate([np.arange(k) for k in q])
-        return _Each(_view, paths=paths, which=which, nth=nth, seed=seed), which, names, np.array(names)[which]
-    def as_photographed(): return _Each(_file, paths=paths), np.arange(len(names)), names, np.array(names)
+        views = _Each(_view, paths=paths, which=which, nth=nth, seed=seed)
+        return views, which, names, np.array(names)[which]
+    def as_photographed(): return _Each(_file, paths=paths), range(len(names)), names, names
     return dict(shifted=shifted, as_photographed=as_photographed)
 
 _photo = lru_cache(maxsize=32)(open_rgb)  # the few photographs stay decoded, once per process
@@ -313,8 +310,8 @@ def _array(i, arrays): return Image.fromarray(arrays[i]).convert('RGB')
 
 # %% ../nbs/02_data.ipynb #fd17120f
 def images(
-    source,             # 'photos', 'spare', 'digits', a torchvision set's name, a path, 'hf:owner/name', or a data set
-    split:str|None=None,# 'train', 'test', 'valid', …; None: test if labelled, else valid, else what there is
+    source,             # 'photos', 'spare', 'digits', 'cifar10', …, a path, 'hf:owner/name', or a data set
+    split:str|None=None,# 'train', 'test', 'valid', …; None: test if labelled, else valid, else …
     n:int|None=None,    # how many, classes filled evenly; of photos the views, 20 of each if None
     seed:int=0,         # of the subset, and of the shifts of photos
     download:bool=False,# let torchvision download what is missing
@@ -357,14 +354,14 @@ def _find(source, n, seed, download):
         if not (key and _theirs(key, p)) and (splits:=_stored(p)):
             return (p.stem if p.is_file() else p.resolve().name),splits
     if key: return key,_debian(key) or _torchvision(key, download)
-    if here: raise ValueError(f'{here[0]} holds neither class folders with pictures nor parquet files')
-    folders = [o.name for o in _shown(Path(root).expanduser())] if root and Path(root).is_dir() else []
+    if here: raise ValueError(f'{here[0]} holds neither class folders with pictures nor parquet')
+    folders = [o.name for o in _shown(Path(root))] if root and Path(root).is_dir() else []
     near = get_close_matches(s.lower(), [*_SHIPPED,'digits',*folders,*SETS], 3, .6)
     mean = f'; did you mean {" or ".join(map(repr, near))}?' if near else '.'
     raise ValueError(f'no source {s!r}{mean} Sources are {_KINDS}')
 
-_KINDS = """'photos', 'spare', 'digits', a folder of class folders, a parquet file or a folder of them, 'hf:owner/name',
-a folder under U1NB_DATA, a torchvision set by name, or any data set of (picture, label)""".replace('\n', ' ')
+_KINDS = """'photos', 'spare', 'digits', a folder of class folders, a parquet file or a folder of them,
+'hf:owner/name', a folder under U1NB_DATA, a set of torchvision, or a data set of (picture, label)"""
 
 # %% ../nbs/02_data.ipynb #a6e470b7
 _WORDS = {'training':'train', 'testing':'test', 'val':'valid', 'validation':'valid', 'dev':'valid',
@@ -374,21 +371,22 @@ def _pick(name, splits, split):
     "The split asked for, or the one to measure on"
     there = [s for s,o in splits.items() if o is not None]
     s = split if split in splits else _WORDS.get(str(split).lower(), split)
-    if split is None: s = next((s for s in ('test','valid','train') if s in there), next(iter(there), None))
-    if s in there or s is None and None in splits: return s
+    if split is None: s = next((s for s in ('test','valid','train',*there) if s in there), None)
+    if s in there: return s
     why = 'has pictures without labels' if s in splits else 'is not there'
-    raise ValueError(f'split {split!r} of {name!r} {why}; labelled are {", ".join(map(repr, there)) or "none"}')
+    raise ValueError(f'split {split!r} of {name!r} {why}; labelled: {", ".join(map(repr, there))}')
 
 def _split_of(path):
-    "The split that a part of a relative path names (`train-00000-of-00002`, `default/test/0000`), or None"
-    words = (w for part in reversed(path.with_suffix('').parts) for w in re.split(r'[-._ 0-9]+', part.lower()))
-    return next((_WORDS[w] for w in words if w in _WORDS), None)
+    "The split that a relative path names (`train-00000-of-00002`, `default/test/0000`), or None"
+    for part in reversed(path.with_suffix('').parts):
+        for w in re.split(r'[-._ 0-9]+', part.lower()):
+            if w in _WORDS: return _WORDS[w]
 
-# %% ../nbs/02_data.ipynb #1f274d4a
+# %% ../nbs/02_data.ipynb #994f7050
 def _stored(p):
-    "split → how to load it, for a parquet file, a folder of them, or class folders; {} where p holds none"
+    "Splits of a parquet file, a folder of them, or class folders; {} where p holds none"
     if p.is_file():
-        if p.suffix!='.parquet': raise ValueError(f'{p} is a file, but no parquet file; sources are {_KINDS}')
+        if p.suffix!='.parquet': raise ValueError(f'{p} is no parquet file; sources are {_KINDS}')
         return _parquet([p], p.parent)
     files = [*p.glob('*.parquet'), *p.glob('*/*.parquet')]
     if not files and (found:=_class_folders(p)): return found
@@ -398,12 +396,12 @@ def _stored(p):
 
 # %% ../nbs/02_data.ipynb #eb64da2e
 def _class_folders(d):
-    "split → how to load it, for a folder of class folders or of splits of them; {} where there is neither"
+    "Splits of a folder of class folders, or of splits of them; {} where there is neither"
     dirs = _shown(d)
     words = [o for o in dirs if o.name.lower() in _WORDS]
     nested = [o for o in words if not any(map(_is_picture, _shown(o, False)))]
     if words and not nested and len(words)==len(dirs):
-        raise ValueError(f'{", ".join(o.name for o in words)} in {d} hold pictures, but none in a folder of its class')
+        raise ValueError(f'{", ".join(o.name for o in words)} in {d} hold no folders of classes')
     if nested and not any(next(_walk(o), None) for o in dirs if o not in words):
         found = {_WORDS[o.name.lower()]:c for o in nested if (c:=_classes_in(o))}
         if 'train' in found: found = {s:c for s,c in found.items() if set(c)&set(found['train'])}
@@ -442,7 +440,7 @@ class _Parquet:
     def __getstate__(self): return {**self.__dict__, 'last':None}
     def _group(self, b):
         import pyarrow.parquet as pq
-        last = self.last                                  # one reference, so that threads need no lock
+        last = self.last                              # one reference, so that threads need no lock
         if last is None or last[0]!=b:
             k,g = self.at[b]
             with pq.ParquetFile(self.files[k], memory_map=True) as f:
@@ -467,14 +465,15 @@ def _parquet(files, root):
     "split → how to load it, for parquet files below `root`"
     import pyarrow as pa, pyarrow.parquet as pq
     named = {f:_split_of(f.relative_to(root)) for f in sorted(files)}
-    if not any(named.values()): named = dict.fromkeys(named, 'train')            # as Hugging Face reads them
+    if not any(named.values()): named = dict.fromkeys(named, 'train')     # as Hugging Face reads them
     splits = {}
-    for f,s in named.items(): splits.setdefault(s or re.sub(r'-\d+-of-\d+$', '', f.stem), []).append(f)
+    def name(f): return named[f] or re.sub(r'-\d+-of-\d+$', '', f.stem)
+    for f in named: splits.setdefault(name(f), []).append(f)
     try:
         pic,lab,names = _columns(pq.read_schema(next(iter(named))), root)
-        tables = {s:[pq.ParquetFile(f).read([lab]).column(0) for f in fs] for s,fs in splits.items()}
-        columns = {s:pa.chunked_array([o for t in ts for o in t.chunks]) for s,ts in tables.items()}
-    except (pa.ArrowException,KeyError) as e: raise ValueError(f'{root}: cannot be read as parquet ({e})') from e
+        columns = {s:[pq.ParquetFile(f).read([lab]).column(0) for f in fs] for s,fs in splits.items()}
+    except (pa.ArrowException,KeyError) as e: raise ValueError(f'{root}: no readable parquet ({e})') from e
+    columns = {s:pa.chunked_array([o for c in cs for o in c.chunks]) for s,cs in columns.items()}
     ids,classes = _label_ids(columns, names)
     def load(s): return _Parquet([str(f) for f in splits[s]], pic), ids[s], classes, None
     return {s:None if ids[s] is None else partial(load, s) for s in splits}
@@ -482,8 +481,9 @@ def _parquet(files, root):
 def _columns(schema, file):
     "Names of the picture and the label column, and the class names or None"
     from pyarrow import types
-    meta = json.loads((schema.metadata or {}).get(b'huggingface', b'{}')).get('info', {}).get('features', {})
-    kinds = {v.get('_type'):k for k,v in reversed(meta.items()) if isinstance(v, dict) and k in schema.names}
+    info = json.loads((schema.metadata or {}).get(b'huggingface', b'{}')).get('info', {})
+    meta = {k:v for k,v in info.get('features', {}).items() if isinstance(v, dict) and k in schema.names}
+    kinds = {v.get('_type'):k for k,v in reversed(meta.items())}
     def bytes_in(c):
         t = schema.field(c).type
         if types.is_struct(t): return t.get_field_index('bytes')>=0
@@ -492,7 +492,7 @@ def _columns(schema, file):
     pic = kinds.get('Image') or next(filter(bytes_in, names), None)
     lab = kinds.get('ClassLabel', 'label' if 'label' in names else None)
     if pic and lab: return pic,lab,(meta.get(lab) or {}).get('names')
-    raise ValueError(f"needed are pictures ('image': bytes) and labels ('label'); {file} has {', '.join(names)}")
+    raise ValueError(f"needed are columns 'image' (bytes) and 'label'; {file} has {', '.join(names)}")
 
 # %% ../nbs/02_data.ipynb #a0c3bbf6
 def _label_ids(columns, names=None):
@@ -503,19 +503,19 @@ def _label_ids(columns, names=None):
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         names = sorted({v for c in columns.values() for v in c.unique().to_pylist()}-{None})
         number = {v:k for k,v in enumerate(names)}
-        ids = {s:np.array([number.get(v, -1) for v in c.to_pylist()], dtype=np.int64) for s,c in columns.items()}
+        ids = {s:np.array([number.get(v, -1) for v in c.to_pylist()], int) for s,c in columns.items()}
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         ids = {s:c.cast(pa.int64()).fill_null(-1).to_numpy() for s,c in columns.items()}
     else: raise ValueError(f'labels are whole numbers or text, not {kind}')
     top = max((int(v.max()) for v in ids.values() if len(v)), default=-1)
-    if names and top>=len(names): raise ValueError(f'label {top}, but only {len(names)} class names')
+    if names and top>=len(names): raise ValueError(f'label {top} and only {len(names)} class names')
     return {s:None if (v<0).any() else v for s,v in ids.items()}, list(names or map(str, range(top+1)))
 
 # %% ../nbs/02_data.ipynb #da489ffa
 def _hub(repo):
     "split → how to load it, for a data set of the Hugging Face hub"
     try: import datasets as hf
-    except ImportError as e: raise ModuleNotFoundError("sources 'hf:owner/name' need: pip install datasets") from e
+    except ImportError as e: raise ModuleNotFoundError('hf:owner/name needs: pip install datasets') from e
     data = hf.load_dataset(repo)
     pic,lab,names = _columns(next(iter(data.values())).data.schema, f'hf:{repo}')
     ids,classes = _label_ids({s:d.with_format('arrow')[lab] for s,d in data.items()}, names)
@@ -588,19 +588,18 @@ def _torchvision(key, download):
         if download and 'download' in takes:
             (at := root or _places(key)[-2]).mkdir(parents=True, exist_ok=True)
             return cls(str(at), download=True, **kw)
-        how = 'download=True fetches it' if 'download' in takes else 'torchvision does not download it'
+        how = 'download=True fetches it' if 'download' in takes else 'torchvision cannot download it'
         raise FileNotFoundError(f'{key!r} {why}; {how}. Or let U1NB_DATA name a folder that has it')
-    def load(kw):
-        made, = _given(get(kw), key)[1].values()
-        return made()
+    def load(kw): return [f() for f in _given(get(kw), key)[1].values()][0]
     return {s:partial(load, kw) for s,kw in _words(key).items()}
 
 def _given(data, name=None):
     "The name of a data set of (picture, label) that someone else made, and its one split"
     name,labels = name or getattr(data, 'name', type(data).__name__),_labels_of(data)
-    names = getattr(data, 'classes', None) or getattr(data, 'categories', None) or range(int(labels.max(initial=-1))+1)
-    names = [', '.join(o) if isinstance(o, tuple) else str(o) for o in names]
-    def load(): return _Each(_wrapped, data=data, name=name), labels, names, getattr(data, 'groups', None)
+    names = getattr(data, 'classes', None) or getattr(data, 'categories', None)
+    names = [', '.join(o) if isinstance(o, tuple) else o for o in names or range(labels.max(initial=-1)+1)]
+    pictures = _Each(_wrapped, data=data, name=name)
+    def load(): return pictures, labels, names, getattr(data, 'groups', None)
     return name,{getattr(data, 'split', None):load}
 
 def _wrapped(i, data, name):
@@ -610,9 +609,10 @@ def _wrapped(i, data, name):
 
 def _picture_label(item):
     "Picture and label of an item, or of a batch of them; None where there is no label"
-    if not isinstance(item, Mapping): return (*item, None)[:2] if isinstance(item, (tuple,list)) else (item, None)
+    if isinstance(item, (tuple,list)): return (*item, None)[:2]
+    if not isinstance(item, Mapping): return item,None
     x = next((item[k] for k in ('image','img','pixel_values') if k in item), None)
-    if x is None: raise TypeError(f"no 'image', 'img' or 'pixel_values' in an item with {', '.join(map(repr, item))}")
+    if x is None: raise TypeError(f"an item has no 'image', 'img' or 'pixel_values', but {[*item]}")
     return x,next((item[k] for k in ('label','labels','fine_label') if k in item), None)
 
 def _labels_of(data):
@@ -620,14 +620,14 @@ def _labels_of(data):
     for a in ('labels','targets','_labels','y'):
         if getattr(data, a, None) is not None: return np.asarray(getattr(data, a), dtype=np.int64)
     for a in ('samples','_samples'):
-        if getattr(data, a, None) is not None: return np.array([k for _,k in getattr(data, a)], dtype=np.int64)
+        if hasattr(data, a): return np.array([k for _,k in getattr(data, a)], dtype=np.int64)
     return np.array([int(_picture_label(data[i])[1]) for i in range(len(data))], dtype=np.int64)
 
 # %% ../nbs/02_data.ipynb #4be2ef28
 _DEBIAN = Path('/usr/share/datasets')
 
 def _debian(key):
-    "split → how to load it, for Fashion-MNIST as Debian packages it; None where torchvision's is there, or neither"
+    "Splits of Fashion-MNIST as Debian packages it; None where torchvision has it, or neither"
     if key!='fashion_mnist' or any(_holds(key, p) for p in _places(key)): return None
     folders = [d/'fashion-mnist' for d in (*_places(key), _DEBIAN)]
     d = next((d for d in folders if (d/'t10k-labels-idx1-ubyte.gz').exists()), None)
@@ -642,7 +642,7 @@ def _idx(file):
     try:
         b = gzip.decompress(file.read_bytes())
         return np.frombuffer(b, np.uint8, offset=4+4*b[3]).reshape(np.frombuffer(b, '>i4', b[3], 4))
-    except (OSError,EOFError,ValueError,IndexError) as e: raise ValueError(f'{file}: no gzipped idx file') from e
+    except (OSError,EOFError,ValueError,IndexError): raise ValueError(f'{file}: no gzipped idx file')
 
 # %% ../nbs/02_data.ipynb #71f80a6d
 def shifted(
@@ -661,7 +661,7 @@ def turned(
 )->Images:    # with the labels, groups and classes of `data`
     "The same pictures, mirrored or turned by 90° counter-clockwise"
     ways = dict(mirrored=Image.Transpose.FLIP_LEFT_RIGHT, rotated=Image.Transpose.ROTATE_90)
-    if how not in ways: raise ValueError(f"pictures are turned 'mirrored' or 'rotated', not {how!r}")
+    if how not in ways: raise ValueError(f"how is 'mirrored' or 'rotated', not {how!r}")
     data = images(data)
     return data.map(partial(_turn, way=ways[how]), f'{data.name}, {how}')
 
@@ -686,15 +686,15 @@ def _noise(i, size, kind, seed):
     f = np.hypot(np.fft.fftfreq(size)[:,None], np.fft.fftfreq(size))
     a = np.divide(1, f, where=f>0, out=np.zeros_like(f))
     x = np.fft.ifft2(a*np.fft.fft2(gen.standard_normal((3,size,size)))).real
-    x = 127.5+51*(x/np.sqrt((a**2).mean()))                        # variance 1 over pictures, at every site
+    x = 127.5+51*(x/np.sqrt((a**2).mean()))           # variance 1 over pictures, at every site
     return Image.fromarray(np.rint(x.clip(0, 255)).astype(np.uint8).transpose(1,2,0).copy())
 
 # %% ../nbs/02_data.ipynb #ae4259a9
 def planted(
     n_directions:int=8, # directions, 2π/n apart, the first along +x
-    n:int=1,            # crops of each scene and direction; the first is the largest, others from .8 of it
+    n:int=1,            # crops of each scene and direction; the first is the largest, others ≥ .8 of it
     seed:int=0,         # of the sides
-)->Images:              # (PIL, direction number) with `.theta` (N,) planted radians and `.groups`, the scenes
+)->Images:              # labels: directions; `.theta` (N,) planted radians; `.groups`: scenes
     "The natural photographs that packages ship, cropped with the subject in a known direction"
     photos = images('photos', 'as_photographed')
     scene,k,i = (o.ravel() for o in np.indices((len(photos), n_directions, n)))
@@ -722,27 +722,29 @@ def _crop(i, photos, scene, theta, side):
 class Source:
     "Pictures by number, out of whatever holds them"
     def __init__(self,
-        data,            # items (picture, label), pictures or dicts; a DataLoader of them; or a tensor (N,C,H,W)
-        transform=None,  # picture → (C,H,W): a function, or a Hugging Face image processor; None for tensors
+        data,            # (picture, label), pictures or dicts; a DataLoader of them; a tensor (N,C,H,W)
+        transform=None,  # picture → (C,H,W): a function, a Hugging Face image processor; None for tensors
         rgb:bool=True,   # bring PIL pictures of other modes to RGB
     ):
-        self.data,self.transform,self.rgb,self.collate,self.ids,self._looks = data,transform,rgb,None,None,{}
+        self.data,self.transform,self.rgb = data,transform,rgb
+        self.collate,self.ids,self._looks = None,None,{}
         if isinstance(data, torch.utils.data.DataLoader): self._unload(data)
         if not (hasattr(self.data, '__len__') and hasattr(self.data, '__getitem__')):
-            raise TypeError(f'a {type(self.data).__name__} has no numbers of pictures. Make a list of it')
-        free = isinstance(self.data, (list,tuple,torch.Tensor)) or getattr(self.data, 'threads', False)
+            raise TypeError(f'{type(self.data).__name__} has no numbers of pictures; make a list of it')
+        free = getattr(self.data, 'threads', isinstance(self.data, (list,tuple,torch.Tensor)))
         self.lock = nullcontext() if free else threading.Lock()
         if not len(self): raise ValueError('no pictures to observe')
 
     def _unload(self, loader):
         "A loader's data set, the numbers that its sampler visits, and how it makes a batch"
         from torch.utils.data import BatchSampler,IterableDataset,RandomSampler,SequentialSampler
-        if isinstance(loader.dataset, IterableDataset): raise TypeError('an IterableDataset has no numbers of pictures')
-        if self.transform is not None: raise TypeError('leave `transform` out: a DataLoader transforms itself')
+        if isinstance(loader.dataset, IterableDataset): raise TypeError('an IterableDataset has no numbers')
+        if self.transform is not None: raise TypeError('leave `transform` out: a DataLoader has its own')
         self.data,self.collate = loader.dataset,loader.collate_fn
         plain = type(loader.batch_sampler) in (BatchSampler, type(None))
         if plain and type(loader.sampler) in (SequentialSampler, RandomSampler): return
-        self.ids = np.unique(list(loader.sampler) if plain else [i for b in loader.batch_sampler for i in b])
+        at = list(loader.sampler) if plain else [i for b in loader.batch_sampler for i in b]
+        self.ids = np.unique(at)
 
     def __len__(self): return len(self.data) if self.ids is None else len(self.ids)
 
@@ -752,10 +754,8 @@ class Source:
 
 # %% ../nbs/02_data.ipynb #c9c05382
 @patch
-def batch(self:Source,
-    ids,      # list of numbers in the data set
-)->tuple:     # (B,C,H,W) and (B,) classes, None where a picture has none
-    "Some pictures"
+def batch(self:Source, ids)->tuple:
+    "Pictures (B,C,H,W) by number, and their classes (B,), None where one has none"
     if isinstance(self.data, torch.Tensor) and self.transform is None:
         together = len(ids)==ids[-1]-ids[0]+1
         return self.data[ids[0]:ids[-1]+1] if together else self.data[ids],None
@@ -765,7 +765,7 @@ def batch(self:Source,
         pairs = [_picture_label(o) for o in items]
         xs,y = [self._tensor(x, i) for i,(x,_) in zip(ids, pairs)],[y for _,y in pairs]
         shapes = {tuple(o.shape) for o in xs}
-        if len(shapes)>1: raise ValueError(f'a transform must bring pictures to one size, not {sorted(shapes)[:3]}')
+        if len(shapes)>1: raise ValueError(f'the transform must bring all to one size; got {shapes}')
         x,y = torch.stack(xs), None if any(o is None for o in y) else [int(o) for o in y]
     return x,None if y is None else torch.as_tensor(y).long()
 
@@ -778,37 +778,35 @@ def _tensor(self:Source, x, i):
     "Picture i as (C,H,W)"
     if self.rgb and isinstance(x, Image.Image) and x.mode!='RGB': x = to_rgb(x)
     if self.transform is not None: x = self.transform(x)
-    if isinstance(x, Mapping) and 'pixel_values' in x: x = x['pixel_values']     # what an image processor returns
+    if isinstance(x, Mapping) and 'pixel_values' in x: x = x['pixel_values']   # of Hugging Face
     if isinstance(x, (list,np.ndarray)): x = torch.as_tensor(np.asarray(x))
     if not isinstance(x, torch.Tensor):
-        raise TypeError(f'picture {i} is a {type(x).__name__}; pass the `transform` that `pretrained` returned')
+        raise TypeError(f'picture {i} is a {type(x).__name__}; pass the `transform` of `pretrained`')
     if x.ndim==4 and len(x)==1: x = x[0]
-    if x.ndim!=3: raise ValueError(f'picture {i} has shape {tuple(x.shape)} after the transform; (C,H,W) is needed')
+    if x.ndim!=3: raise ValueError(f'picture {i} has shape {tuple(x.shape)}; (C,H,W) is needed')
     return x
 
-# %% ../nbs/02_data.ipynb #1d9e7c3a
+# %% ../nbs/02_data.ipynb #9eab87ad
 @patch
-def look(self:Source,
-    n:int=32,  # pictures that are looked at
-)->dict:       # how many pictures; a digest of numbers, labels, groups and files; and of how some look to the network
-    "What identifies these pictures. One that cannot be read looks like None"
+def look(self:Source, n:int=32)->dict:
+    "Digests of numbers, labels, groups and files, and of how `n` pictures look (None if unreadable)"
     if n in self._looks: return self._looks[n]
     at = np.unique(np.linspace(0, len(self)-1, min(n, len(self))).round().astype(int)).tolist()
     known,src = [] if self.ids is None else [self.ids.tolist()],self.data
-    while src is not None and not isinstance(src, torch.Tensor):                # of what it was made from as well
+    while src is not None and not isinstance(src, torch.Tensor):     # of what it was made from as well
         own = [getattr(src, a, None) for a in ('index','ids','groups','labels','targets')]
         known += [np.asarray(v).tolist() for v in own if v is not None and not callable(v)]
         files = [Path(f) for a in ('paths','files') for f in getattr(src, a, None) or ()]
         known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
         src = next((o for a in ('pictures','data') if (o:=getattr(src, a, None)) is not None), None)
-    split,looks = getattr(self.data, 'split', None),{str(k):self._glance(k) for k in at}
-    split = split if isinstance(split, str) else None
-    self._looks[n] = dict(n=len(self), split=split, known=_short(repr(known).encode()), look=looks)
+    split,known = getattr(self.data, 'split', None),_short(repr(known).encode())
+    look = {str(k):self._glance(k) for k in at}
+    self._looks[n] = dict(n=len(self), split=split if isinstance(split, str) else None, known=known, look=look)
     return self._looks[n]
 
 @patch
 def _glance(self:Source, k):
     try: return _short(self.batch(self.numbers(k, k+1))[0].contiguous().numpy(force=True).tobytes())
-    except Exception: return None           # whoever comes to this picture says what is wrong with it
+    except Exception: return None         # whoever comes to this picture says what is wrong with it
 
 def _short(b): return hashlib.sha256(b).hexdigest()[:8]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
 from .stats import *
-from .stats import _interval
+from .stats import draws_interval
+from .stats import group_ids,group_sums
 
 # %% ../nbs/10_energy.ipynb #e50bcc1a
 def energy(
@@ -224,10 +225,10 @@ def symmetry_test(
         return (np.square(a.sum(0)).sum()-np.square(a).sum())/pairs, (project(f, D1)*D2).mean(1)
     d,draws = products(lambda D: D)
     d1,draws1 = (np.where(o==0, np.nan, o) for o in (d, draws))
-    def ratio(v, b): return _interval(v/d1, b/draws1, len(k))
+    def ratio(v, b): return draws_interval(v/d1, b/draws1, len(k))
     shares = {n:ratio(*products(f)) for n,f in _symmetries(H, W).items()}
     c = bootstrap(centroid(p), ids, lambda m: np.hypot(m[...,0], m[...,1]), n_boot, seed=seed)
-    return SymmetryTest(shares.pop('all'), c, shares, _interval(d, draws, len(k)), left)
+    return SymmetryTest(shares.pop('all'), c, shares, draws_interval(d, draws, len(k)), left)
 
 # %% ../nbs/10_energy.ipynb #9468420b
 def _symmetries(H, W):

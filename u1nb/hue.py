@@ -9,7 +9,9 @@ __all__ = ['harmonic', 'medial_angle', 'fit_plane', 'in_plane', 'agreement']
 import math
 import numpy as np
 from .core import *
+from .core import generator
 from .stats import *
+from .stats import group_sums
 from .circle import circ_corr, theta, has_angle, phasor, starts_of, pair_sums, fisher_lee, abs_interval
 from .circle import Units, group_draws, split_halves, without_each_group, fisher_interval, drawn_interval
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from fastcore.basics import patch
-from .models import _library,_seeded
+from .models import library_of,seeded
 
 # %% ../nbs/21_nets.ipynb #3f9e8808
 class ResNet(nn.Module):
@@ -103,7 +103,7 @@ def build(
 )->nn.Module:           # carries `recipe`, from which `restore` builds it again
     "A network at random initialisation"
     own = NETWORKS.get(name)
-    with _seeded(seed): net = own(K, size) if own else _foreign(name, K, size)
+    with seeded(seed): net = own(K, size) if own else _foreign(name, K, size)
     net.recipe = dict(name=name, K=K, size=size)
     return net
 
@@ -117,7 +117,7 @@ def _foreign(name, K, size):
     "A network of torchvision or timm"
     import timm
     from torchvision.models import get_model
-    try: lib,bare = _library(name)
+    try: lib,bare = library_of(name)
     except ValueError as e: raise ValueError(f'{e}; or of ours: {", ".join(NETWORKS)}') from None
     if lib=='timm': return timm.create_model(bare, num_classes=K)
     net = get_model(bare, weights=None, num_classes=K)

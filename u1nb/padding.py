@@ -6,136 +6,141 @@
 __all__ = ['padded_convs', 'with_padding']
 
 # %% ../nbs/04_padding.ipynb #b3707120
-import copy,threading
+import copy
 from collections import defaultdict
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from .models import _Refused, _probe, _size, _some, _tensors, _watching
+from .models import probe_image, tensors_in, watching
+
+# %% ../nbs/04_padding.ipynb #d5c85f64
+def padded_convs(
+    model:nn.Module, # any network; left as it was
+    size=224,        # side of the probe picture, or (H,W)
+)->list[str]:        # in the order of `named_modules`; '' is the network's own forward
+    "Names of the modules that pad in space for a convolution: itself, or a pad before it"
+    return list(_padding(model, size)[0])
 
 # %% ../nbs/04_padding.ipynb #677c4e16
 _KINDS = {'constant_pad_nd':'zeros', 'reflection_pad2d':'reflect', 'replication_pad2d':'replicate'}
 
 class _Spy(TorchDispatchMode):
     "Notes which module pads what a convolution sees, and how"
-    def __init__(self): super().__init__(); self.stack,self.kinds,self.stray,self.tags,self.keep = [''],defaultdict(set),defaultdict(set),{},[]
+    def __init__(self):
+        super().__init__()
+        self.stack,self.kinds,self.stray = [''],defaultdict(set),defaultdict(set)
+        self.tags = {}                     # id → tensor, which keeps the id, and its pads
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out,name,who = func(*args, **(kwargs or {})), func.overloadpacket.__name__, self.stack[-1]
-        ins = [t for t in _tensors(args) if id(t) in self.tags]
+        tagged = [self.tags[id(t)] for t in tensors_in(args) if id(t) in self.tags]
+        def pads(sides): return any(p>0 for p in sides)
         if name=='convolution' and args[1].ndim==4 and not args[6]:
-            if any(p>0 for p in args[4]): self.kinds[who].add('zeros')
-            for pad in self.tags.get(id(args[0]), ()):
-                self.kinds[pad[0]].add(pad[1]); self.stray[pad[0]].discard(pad)
-        elif name=='im2col' and any(p>0 for p in args[3]): self.kinds[who].add('F.unfold')
-        elif name=='deform_conv2d' and any(p>0 for p in args[7:9]): self.kinds[who].add('deform_conv2d')
-        elif name in _KINDS and any(p>0 for p in args[1][:4]):
-            constant = name=='constant_pad_nd' and len(args)>2 and args[2]!=0
-            pad = (who, 'constant' if constant else _KINDS[name], len(self.keep))
-            self.stray[who].add(pad); self._tag(out, {pad}.union(*(self.tags[id(t)] for t in ins)))
+            if pads(args[4]): self.kinds[who].add('zeros')
+            for pad in self.tags.get(id(args[0]), (None,()))[1]:
+                self.kinds[pad[0]].add(pad[1])
+                self.stray[pad[0]].discard(pad)
+        elif name=='im2col' and pads(args[3]): self.kinds[who].add('F.unfold')
+        elif name=='deform_conv2d' and pads(args[7:9]): self.kinds[who].add('deform_conv2d')
+        elif name in _KINDS and pads(args[1][:4]):
+            pad = who, _KINDS[name], object()
+            self.stray[who].add(pad)
+            self.tags[id(out)] = out, {pad}.union(*(p for _,p in tagged))
         else:
-            for o in _tensors(out):  # what leaves the sites where they are hands padding on
-                near = [self.tags[id(t)] for t in ins if t.shape[2:]==o.shape[2:]]
-                if near: self._tag(o, set().union(*near))
+            for o in tensors_in(out):      # what leaves the sites where they are hands padding on
+                near = [p for t,p in tagged if t.shape[2:]==o.shape[2:]]
+                if near: self.tags[id(o)] = o, set().union(*near)
         return out
-    def _tag(self, t, pads): self.tags[id(t)] = pads; self.keep.append(t)
 
-def _padding(model, size, doing=''):
+def _padding(model, size):
     "How each module pads for convolutions {name: kinds}, and which also pad for something else"
-    spy = None
     def run(x):
-        nonlocal spy
         spy = _Spy()
-        try:
-            with torch.no_grad(), _watching(model, lambda n,_: spy.stack.append(n), lambda n,_: spy.stack.pop()), spy: model(x)
-        except Exception as e:
-            if doing: raise _Refused(f"{doing} cannot be had at {'×'.join(map(str, _size(size)))} pixels: '{spy.stack[-1]}' says {str(e).splitlines()[0]}") from e
-            raise
-    _probe(model, size, run)
-    for n,m in model.named_modules():
-        if isinstance(m, nn.Conv2d) and m.padding_mode=='circular' and any(m._reversed_padding_repeated_twice): spy.kinds[n].add('circular')
-    order = [n for n,_ in model.named_modules()]
-    return {n:spy.kinds[n] for n in order if spy.kinds.get(n)}, {n for n in order if spy.stray.get(n)}
+        def enter(name, _): spy.stack.append(name)
+        def leave(name, _): spy.stack.pop()
+        with torch.no_grad(), watching(model, enter, leave), spy: model(x)
+        return spy
+    spy,modules = probe_image(model, size, run), dict(model.named_modules())
+    for n,m in modules.items():
+        if getattr(m, 'padding_mode', '')=='circular' and any(m._reversed_padding_repeated_twice):
+            spy.kinds[n].add('circular')
+    return {n:spy.kinds[n] for n in modules if spy.kinds[n]}, {n for n in modules if spy.stray[n]}
 
-# %% ../nbs/04_padding.ipynb #e0365b15
-def padded_convs(
+# %% ../nbs/04_padding.ipynb #c2b1409b
+def with_padding(
     model:nn.Module, # any network; left as it was
-    size=224,        # side of the probe picture, or (H,W)
-)->list[str]:        # in the order of `named_modules`; '' is the network's own forward
-    "Names of the modules that pad in space for a convolution: the convolution itself, or a pad module before it"
-    return list(_padding(model, size)[0])
+    mode:str,        # 'zeros', 'reflect' or 'replicate'
+    only=None,       # names out of `padded_convs`, to change these alone
+    size=224,        # side of the probe picture, or (H,W): what pads may depend on it
+)->nn.Module:        # a copy
+    "A deep copy in which every spatial convolution pads by `mode`"
+    if mode not in _KINDS.values(): raise ValueError(f'no padding {mode!r} in {[*_KINDS.values()]}')
+    twin = copy.deepcopy(model)
+    (found,stray),modules = _padding(twin, size), dict(twin.named_modules())
+    wanted = set(found) if only is None else {only} if isinstance(only, str) else set(only)
+    if other:=wanted-found.keys():
+        raise ValueError(f'{other} pads nothing for a convolution at size {size}; {list(found)} do')
+    todo = {n for n in wanted if found[n]!={mode}}
+    changed = {n for n in todo if type(modules[n]) is not nn.Conv2d}
+    for n in todo-changed: modules[n].padding_mode = mode
+    for n in changed:
+        _refuse(n, found[n], n in stray)
+        _pad_as(modules[n], mode)
+    for n in (found.keys()|stray)-changed:       # within a changed module, and not asked for
+        if any(not o or n.startswith(f'{o}.') for o in changed): _pad_as(modules[n], None)
+    now = _padding(twin, size)[0]
+    want = {n:{mode} if n in wanted else kinds for n,kinds in found.items()}
+    left = [n for n in now|want if now.get(n)!=want.get(n)]
+    if left: raise ValueError(f'the padding of {left} cannot be changed: it pads out of reach of '
+                              'torch functions, as a ScriptModule does')
+    return twin
+
+def _refuse(name, kinds, stray):
+    "Fail where the padding of a module cannot be changed"
+    why = 'pads in one forward for a convolution and for something else' if stray else ''
+    if kinds&{'F.unfold','deform_conv2d'}: why = f'pads inside {", ".join(kinds)}'
+    if why: raise ValueError(f"the padding of '{name}' cannot be changed: it {why}")
+
 
 # %% ../nbs/04_padding.ipynb #78ffd6da
-def _pad(x, pad, mode):
-    "Pad the last two axes by `mode`, crop and pad channels as asked"
-    pad = list(pad)
-    rest = [min(p,0) if i<4 else p for i,p in enumerate(pad)]
-    if any(rest): x = F.pad(x, rest)
-    new = [max(p,0) for p in pad[:4]]
-    return F.pad(x, new+[0]*(4-len(new)), **({} if mode=='zeros' else dict(mode=mode)))
-
-def _conv(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    "conv2d with its padding done by `mode`"
-    two = lambda o: (o,o) if isinstance(o, int) else tuple(o)*(2//len(o))
-    if padding=='same': sides = [q for d,k in zip(two(dilation), weight.shape[2:]) for t in [d*(k-1)] for q in (t//2, t-t//2)]
-    else: sides = [0]*4 if padding=='valid' else [q for p in two(padding) for q in (p,p)]
-    if any(sides): input = _pad(input, sides[2:]+sides[:2], mode)
-    return F.conv2d(input, weight, bias, stride, 0, dilation, groups)
-
 class _PadAs(TorchFunctionMode):
-    "Zero-padded convolutions and pads in space are done by `mode`, while this is the innermost"
-    live = threading.local()
-    def __init__(self, mode): super().__init__(); self.mode = mode
-    def __enter__(self): self.outer = getattr(self.live, 'top', None); self.live.top = self; return super().__enter__()
-    def __exit__(self, *a): self.live.top = self.outer; return super().__exit__(*a)
+    "Zero-padded convolutions and pads in space are done by `mode`"
+    def __init__(self, mode):
+        super().__init__()
+        self.mode = mode
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if self.live.top is self and self.mode:
-            if func is torch.conv2d and self.mode!='zeros': return _conv(self.mode, *args, **kwargs)
-            if func in (F.pad, torch.constant_pad_nd):
+        with torch._C.DisableTorchFunction():     # a padded module around this one has no say
+            if self.mode and func in (F.pad, torch.constant_pad_nd):
                 x,pad = (list(args)+[kwargs.get('input'), kwargs.get('pad')][len(args):])[:2]
-                if x.ndim>2 and any(p>0 for p in pad[:4]): return _pad(x, pad, self.mode)
-        return func(*args, **kwargs)
+                if x.ndim>2 and any(p>0 for p in pad[:4]): return _pad(x, list(pad), self.mode)
+            replace = func is torch.conv2d and self.mode not in (None, 'zeros')
+            return _conv(self.mode, *args, **kwargs) if replace else func(*args, **kwargs)
 
 class _Padded:
     def forward(self, *args, **kwargs):
         with _PadAs(self.pad_as): return super().forward(*args, **kwargs)
 
 def _pad_as(m, mode):
-    "Make module m pad by `mode`; None: as it does by itself"
-    if not isinstance(m, _Padded): m.__class__ = type(type(m).__name__, (_Padded, type(m)), {'__module__':type(m).__module__})
+    "Make module m pad by `mode`; None: as it does by itself, and as it was asked before"
+    kind = type(m)
+    if isinstance(m, torch.jit.ScriptModule): return
+    if isinstance(m, _Padded): mode = mode or m.pad_as
+    else: m.__class__ = type(kind.__name__, (_Padded, kind), {'__module__':kind.__module__})
     m.pad_as = mode
 
-def _plain(m): return isinstance(m, nn.Conv2d) and type(m).forward is nn.Conv2d.forward and type(m)._conv_forward is nn.Conv2d._conv_forward
+def _pad(x, pad, mode):
+    "Pad the last two axes by `mode`, crop and pad channels as asked"
+    x = F.pad(x, [min(p,0) if i<4 else p for i,p in enumerate(pad)])
+    new = [max(p,0) for p in [*pad, 0, 0][:4]]
+    return F.pad(x, new, mode='constant' if mode=='zeros' else mode)
 
-# %% ../nbs/04_padding.ipynb #64f0d4d1
-def with_padding(
-    model:nn.Module, # any network; left as it was
-    mode:str,        # 'zeros', 'reflect' or 'replicate'
-    only=None,       # names out of `padded_convs`, to change these alone
-    size=224,        # side of the probe picture, or (H,W): a network may pad at one size and not at another
-)->nn.Module:        # a copy
-    "A deep copy in which every spatial convolution pads by `mode`"
-    if mode not in (modes:=('zeros','reflect','replicate')): raise ValueError(f"no padding '{mode}'; there is {', '.join(modes)}")
-    twin = copy.deepcopy(model)
-    found,stray = _padding(twin, size)
-    wanted = set(found) if only is None else {only} if isinstance(only, str) else set(only)
-    if wanted-found.keys(): raise ValueError(f'{_some(wanted-found.keys())} pads nothing for a convolution in {type(model).__name__} at {size} pixels; those that do: {", ".join(map(repr, found))}')
-    modules,changed = dict(twin.named_modules()), []
-    for n in wanted:
-        m,kinds = modules[n], found[n]-{mode}
-        if not kinds: continue
-        why = ('is a ScriptModule' if isinstance(m, torch.jit.ScriptModule) else f'pads inside {", ".join(kinds)}' if kinds&{'F.unfold','deform_conv2d'}
-               else 'pads in one forward for a convolution and for something else' if n in stray else '')
-        if why: raise ValueError(f"the padding of '{n}' ({type(m).__name__}) in {type(model).__name__} cannot be changed: it {why}")
-        if _plain(m): m.padding_mode = mode
-        else: _pad_as(m, mode); changed.append(n)
-    for n in found.keys()|stray:  # what lies within a changed module and was not asked for stays as it is
-        if n not in changed and not isinstance(modules[n], (_Padded, torch.jit.ScriptModule)) and any(not o or n.startswith(o+'.') for o in changed): _pad_as(modules[n], None)
-    now = _padding(twin, size, f'{mode} padding')[0]
-    left = {n for n in wanted if now.get(n, set())-{mode}} | {n for n in found.keys()-wanted if now.get(n)!=found[n]}
-    if left:
-        script = [repr(n) for n,m in modules.items() if isinstance(m, torch.jit.ScriptModule)]
-        raise ValueError(f"the padding of {_some(set(map(repr, left)))} in {type(model).__name__} cannot be changed: it pads out of reach of torch functions" + (f', being or holding the ScriptModule {script[0]}' if script else ''))
-    return twin
+def _conv(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    "conv2d with its padding done by `mode`"
+    def two(o): return (o,o) if isinstance(o, int) else tuple(o)*(2//len(o))
+    total = [2*p for p in two(0 if isinstance(padding, str) else padding)]
+    if padding=='same': total = [d*(k-1) for d,k in zip(two(dilation), weight.shape[2:])]
+    sides = [q for t in total[::-1] for q in (t//2, t-t//2)]
+    if any(sides): input = _pad(input, sides, mode)
+    return F.conv2d(input, weight, bias, stride, 0, dilation, groups)

@@ -11,7 +11,8 @@ from collections import namedtuple
 import numpy as np
 from .core import *
 from .stats import *
-from .stats import _interval
+from .stats import draws_interval
+from .stats import expanded_quantiles,group_sums
 from .energy import Measured, Profile, influence, radial_profile, ring_means, with_energy
 
 # %% ../nbs/11_sombrero.ipynb #ec8c1261
@@ -174,7 +175,7 @@ def sombrero_test(
     covs = [shrunk_cov(M[np.isin(ids, i)], ids[np.isin(ids, i)]) for i in parts]
     scores = _score_differences(r, [a/n[:,None] for a,n in draws], covs)
     found = *b[:,1:].T, *_rise(r, b, whole), *scores
-    mu2,lam,rise,measured,*scored = (_interval(d[0], d[1:], G) for d in found)
+    mu2,lam,rise,measured,*scored = (draws_interval(d[0], d[1:], G) for d in found)
     return SombreroTest(mu2, lam, _r_v_interval(b, G), rise, measured, dict(zip(_RIVALS, scored)),
                         float(r[-1]), 2/p.shape[2], fit_profile(r, whole[0], cov), prof, left)
 

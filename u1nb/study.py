@@ -339,7 +339,7 @@ def labels(self:Study, pictures=None):
     raise ValueError('C4, C5 and C6 need labelled pictures of at least two classes, some for the memory and others '
                      'to test on: a folder with a folder for each class, or a data set with labels')
 
-# %% ../nbs/31_study.ipynb #2315bc59
+# %% ../nbs/31_study.ipynb #9e064e2f
 @patch
 def conditions(self:Study):
     "Weights, seed and padding of the factorial; bare random networks, the second control, go without reflection"
@@ -360,11 +360,11 @@ def frame(self:Study):
             means = d.assign(group=g[d['index']]).groupby(['layer','group'], sort=False)[['kappa','log_kappa']].mean()
             parts.append(means.reset_index().assign(weights=w, seed=s, padding=p, placement=q))
         if w!='bare' and p!='reflect':                                              # while this network is at hand
-            for kind in ('white','pink'): self.noise_energy(kind, w, s, p)
+            for kind in ('white','pink'): self.noise_energy(kind, w, p, s)
     return pd.concat(parts, ignore_index=True)
 
 @patch
-def noise_energy(self:Study, kind, weights='trained', seed=0, padding='zeros', n=24):
+def noise_energy(self:Study, kind, weights='trained', padding='zeros', seed=0, n=24):
     "The energy of noise pictures, which have no centre"
     pictures,how = noise(n, max(self.size), kind, self.seed),dict(weights=weights, seed=seed, padding=padding)
     return self.energy(pictures, f'noise {kind}', layers=self.layers[-1:], **how)
