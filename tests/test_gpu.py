@@ -25,11 +25,12 @@ def test_training_on_gpu(precision, tmp_path):
     from u1nb.data import images
     from u1nb.loss import OneHotU1Loss, attach_u1, class_angles
     from u1nb.nets import build
-    from u1nb.train import Resident, decode, fit, restore, split
-    a,b = split(decode(images('digits'), 8), .3)
+    from u1nb.train import Resident, decode, fit, restore
+    a,b = decode(images('digits'), 8).hold_out(.3)
     data = Resident(a, 64, flip=True, translate=1, seed=1)
     first = next(data.epoch(3))
-    f = fit(attach_u1(build('fastnet_small', 10, 8), size=8), data, Resident(b, like=data), OneHotU1Loss(class_angles(10), .1), 6, precision=precision, ema=.9, out=tmp_path/'run', device='cuda', progress=False)
+    f = fit(attach_u1(build('fastnet_small', 10, 8), size=8), data, Resident(b, like=data), OneHotU1Loss(class_angles(10), .1), epochs=6,
+            precision=precision, ema=.9, out=tmp_path/'run', device='cuda', progress=False)
     assert data.pictures.x.is_cuda and f.scores.accuracy>.8 and f.rows[-1]['loss']<f.rows[0]['loss']
     there = next(data.epoch(3))
     assert torch.equal(there.index.cpu(), first.index) and torch.equal(there.mirrored.cpu(), first.mirrored)

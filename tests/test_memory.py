@@ -39,7 +39,7 @@ def test_votes(seen):
         np.fill_diagonal(s, -np.inf)                       # each picture is in the memory, and does not vote for itself
         near = np.argsort(-s, 1)[:,:10]
         want = np.array([[np.exp(s[i,near[i]]/.07)[y[near[i]]==k].sum() for k in range(4)] for i in range(len(y))])
-        got = mems[l.key].votes(pooled)
+        got = mems[l.key].votes(pooled, ids=range(len(y)))
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-3)
 
 def test_sites(seen):
@@ -47,7 +47,7 @@ def test_sites(seen):
     layers,maps,y,_ = seen
     a = maps[layers[-1].key]
     m = Memory('site', k=5).add(torch.from_numpy(a[:30]), y[:30])
-    acc = m.accuracy_map(torch.from_numpy(a[30:]), y[30:])
+    acc = m.score(torch.from_numpy(a[30:]), y[30:]).map
     H,W = a.shape[2:]
     assert max(H, W)<=7 and tuple(acc.whole.shape)==(H,W)
     v = a/np.linalg.norm(a, axis=1, keepdims=True)

@@ -115,10 +115,10 @@ def test_a_network_that_fit_trained(tmp_path):
     from u1nb.train import Resident, decode, evaluate, fit
     d = decode(images('digits'), 8)
     data,net = Resident(d, 64, seed=1),attach_u1(build('fastnet_small', 10, 8), size=8)
-    f = fit(net, data, None, OneHotU1Loss(class_angles(10), .1), 3, out=tmp_path/'run', device='cpu', progress=False)
+    f = fit(net, data, None, OneHotU1Loss(class_angles(10), .1), epochs=3, out=tmp_path/'run', device='cpu', progress=False)
     got,transform,fresh,*_ = network(str(tmp_path/'run/run.safetensors'))
     pics = images('digits')
     x = torch.stack([transform(pics[i][0]) for i in range(200)])
     with torch.no_grad(): hits = (got(x).argmax(1)==d.y[:200]).float().mean()
-    assert hits==pytest.approx(evaluate(f.model, Resident(d[:200], 200, like=data)).accuracy) and not hasattr(got, 'u1')
+    assert hits==pytest.approx(evaluate(f.model, Resident(d.rows(range(200)), 200, like=data)).accuracy) and not hasattr(got, 'u1')
     assert not torch.equal(fresh(0).head.weight, got.head.weight)
