@@ -633,6 +633,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.rules.judge_clause': ('rules.html#judge_clause', 'u1nb/rules.py'),
                             'u1nb.rules.number_of': ('rules.html#number_of', 'u1nb/rules.py'),
                             'u1nb.rules.one_sided': ('rules.html#one_sided', 'u1nb/rules.py'),
+                            'u1nb.rules.text_of': ('rules.html#text_of', 'u1nb/rules.py'),
                             'u1nb.rules.threshold': ('rules.html#threshold', 'u1nb/rules.py'),
                             'u1nb.rules.words': ('rules.html#words', 'u1nb/rules.py')},
             'u1nb.sombrero': { 'u1nb.sombrero.Fit': ('sombrero.html#fit', 'u1nb/sombrero.py'),

@@ -45,9 +45,9 @@ SENTENCES = {c:dict(zip(_HALVES, said)) for c,said in {
     'C7':('U(1) helps on every task', 'it helps, so do other targets', 'U(1) does not help'),
     'C8':('random angles help', 'they help, so do others', 'random angles do not help')}.items()}
 
-# %% ../nbs/33_report.ipynb #dddebd73
+# %% ../nbs/33_report.ipynb #6cc1d09b
 class Headline(namedtuple('Headline', 'claim verdict sentence name row control')):
-    "What is said first of a claim: its verdict, a sentence, its number and its strongest control (rows, or None)"
+    "What is said first of a claim: verdict, sentence, its number and its strongest control (rows, or None)"
     @property
     def number(self):
         "The number with its interval beside its strongest control; gains in points"
@@ -85,7 +85,7 @@ def _comparable(r, mine):
     same = r.get('layer') in (mine.get('layer'),'input')
     return same and (r['key'] not in ('kappa.cell','kappa.input') or r['placement']==placed)
 
-# %% ../nbs/33_report.ipynb #c3b9fdd7
+# %% ../nbs/33_report.ipynb #d7710948
 def clause_table(
     rows:Results,
     claim:str,             # 'C1'
@@ -96,14 +96,16 @@ def clause_table(
     for demo in (False, True):
         for cell,rs in cells_of(rows, rule, demo).items():
             verdict,said = judge_cell(rs, rule)
-            told = {_asks(s):f'{MARKS[s.state]} {number_of(s)}' for s in said}
-            columns['all tasks' if rule.flat else title(*cell)] = {**told, 'verdict':verdict}
+            weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # of several rows the last is kept
+            told = {_asks(s):f'{MARKS[s.state]} {number_of(s)}' for s in weakest}
+            name = f'all tasks{", demo"*demo}' if rule.flat else title(*cell)
+            columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict':verdict}
     return pd.DataFrame(columns).fillna('')
 
 def _asks(said):
     "What a clause asks, with what tells it from others of its key"
     c,r = said.clause,said.row
-    which = r.get('data') if c.test=='above all' else r.get('other') or c.control
+    which = r.get('data') if c.test=='above all' else c.control
     plain = which in ('given','uniform') or c.key.endswith(f'_{which}')
     return f'{words(c.key)}{"" if plain else f" ({words(which)})"}: {asked(c)}'
 

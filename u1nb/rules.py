@@ -125,7 +125,7 @@ RULES = {(r.claim,r.reading):r for r in [
         Clause(1, 'gain', 'onehot', 'above all', 0),
         *_ARMS], flat=.002)]}
 
-# %% ../nbs/30_rules.ipynb #316546e4
+# %% ../nbs/30_rules.ipynb #60692bc7
 #: key of a row or of a control → words
 LABELS = {
     'kappa':'concentration κ(½)', 'kappa.minus_earlier':'κ(½) less an earlier layer’s',
@@ -163,7 +163,7 @@ LABELS = {
     'accuracy.xy':'accuracy from x and y',
     'accuracy.minus_memory':'what θ adds to the memory’s accuracy',
     'accuracy_map':'accuracy of the best site', 'accuracy_lean':'where accuracy and energy lean, ρ',
-    'gain':'gain in accuracy', 'gain.pooled':'gain in accuracy, pooled over tasks',
+    'gain':'gain, points', 'gain.pooled':'gain over all tasks, points',
     'draws':'draws of the angles', 'imagenet':'the whole of ImageNet is among the tasks',
     'not_asked':'not asked', 'uniform':'a uniform map (1)', 'given':'trained, as given',
     'earlier':'an earlier layer', 'random':'random networks', 'bare':'bare networks',
@@ -183,7 +183,7 @@ def words(
     "A key in words; the key itself where there are none"
     return LABELS.get(key, str(key))
 
-# %% ../nbs/30_rules.ipynb #1ac733e9
+# %% ../nbs/30_rules.ipynb #89f0360c
 Said = namedtuple('Said', 'clause row state')
 MARKS = {'met':'✓', 'excluded':'✗', 'open':'·', 'not applicable':'–'}
 
@@ -201,7 +201,12 @@ def number_of(said):
     "The number that a clause rests on, as text"
     r = said.row
     if said.clause.test=='p below': return '' if r.get('p') is None else f"p={r['p']:.2g}"
-    return r.get('open') or r.get('vacuous') or interval_text(r)
+    return r.get('open') or r.get('vacuous') or text_of(r)
+
+def text_of(row):
+    "The number of a row with its interval; gains in points"
+    if row.get('key') not in ('gain','gain.pooled'): return interval_text(row)
+    return interval_text({k:100*row[k] for k in ('value','lo','hi') if row.get(k) is not None})
 
 # %% ../nbs/30_rules.ipynb #a1a42c42
 def judge_cell(

@@ -64,7 +64,7 @@ def new(r, last):
     (k,a),(c,b) = key(r),control(r)
     out = {**r, 'reading':'first', 'key':k, 'control':c, **a, **b}
     if s=='κ(.5)' and 'map' not in r: out['control'] = 'earlier'
-    if s=='verdict of a control': out |= dict(key='verdicts', verdicts={v:int(n) for v,n in re.findall(r'([\w ]+?) \((\d+)\)', r['verdict'])}); out.pop('verdict')
+    if s=='verdict of a control': out |= dict(key='verdicts', verdicts={v.strip():int(n) for v,n in re.findall(r'([\w ]+?) \((\d+)\)', r['verdict'])}); out.pop('verdict')
     if 'T' in out: out['omnibus'] = out.pop('T')
     if r['claim']=='C3' and k in ('r_v','profile') and r['control'] in last: out |= dict(zip(('last_ring','pitch'), last[r['control']]))
     if r['claim']=='C6' and s.startswith('accuracy') and out['control'] not in ('probe','head') and k!='accuracy_lean': out |= dict(k=K, T=T)
