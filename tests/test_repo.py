@@ -51,22 +51,9 @@ def test_wheel_works_without_notebooks(tmp_path):
     pip('wheel','--no-deps','-q','-w',str(tmp_path/'dist'),str(src))
     wheel, = (tmp_path/'dist').glob('u1nb-*.whl')
     pip('install','--no-deps','-q','--target',str(tmp_path/'site'),str(wheel))
-    code = 'import u1nb.claims as c; print(c.__file__); c.main(["--help"])'
+    code = 'import u1nb.cli as c; print(c.__file__); c.main("reproduce", ["--help"])'
     p = subprocess.run([sys.executable,'-c',code], cwd=tmp_path, env={**os.environ,'PYTHONPATH':str(tmp_path/'site')}, capture_output=True, text=True)
     assert p.returncode==0 and str(tmp_path/'site') in p.stdout and '--claims' in p.stdout, p.stderr
-
-def test_readme_says_what_the_rows_say():
-    "The claims table of README.md against the rows, cell by cell"
-    from u1nb.claims import overall
-    from u1nb.core import Results
-    text,at = (ROOT/'README.md').read_text(encoding='utf-8'),dict(C1=50, C2=50, C3=50, C4=51, C5=51, C6=52, C7=53, C8=53)
-    rows = {k:Results.load(d) for k in sorted(set(at.values())) for d in (ROOT/'nbs/results').glob(f'{k}_*')}
-    fam = {'mobilenet_v2':'a', 'timm/tf_efficientnet_lite0':'a', 'cifar_resnet20':'b', 'cifar_resnet32':'b'}
-    for c in at:
-        if at[c]==53 and not rows.get(53, Results()).where(claim=c): continue          # not asked yet
-        o,line = overall(rows[at[c]], c, fam),next(l for l in text.splitlines() if l.startswith(f'| {c} '))
-        assert f'**{o["verdict"]}**' in line
-        for v,n in o['counts'].items(): assert f'{n} {v}' in line, line
 
 def test_readme_says_what_the_gpu_rows_say():
     "The two differences that README.md quotes of 54_whole_cifar10"
