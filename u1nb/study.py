@@ -49,7 +49,7 @@ def network(
     if file.is_file(): return _of_file(file, arch, size, name)
     return _own(*_made_by(model, size), name) if ':' in model else _by_name(model, name)
 
-# %% ../nbs/31_study.ipynb #cbe7385e
+# %% ../nbs/31_study.ipynb #10f631bc
 def _own(model, transform, name):
     "A network that is there already"
     def larger(img):
@@ -60,7 +60,7 @@ def _by_name(model, name, weights='auto'):
     "A network of `pretrained`"
     net,transform = pretrained(model, weights=weights)
     size = transform(Image.new('RGB', (64,64))).shape[-1]
-    larger = pretrained(model, weights=None, size=2*size)[1]
+    larger = pretrained(model, weights=weights, size=2*size)[1]
     def fresh(s): return pretrained(model, weights=None, seed=s)[0] if weights=='auto' else random_twin(net, s)
     return Network(net, transform, fresh, larger, name)
 
