@@ -242,8 +242,8 @@ def test_what_users_have():
     m = Memory(layer='2').fill(model, list(zip(pics, y)), t)
     assert m.predict(pics[3], model=model, transform=t).tolist()==m.predict(torch.from_numpy(want.pooled['2'][3:4])).tolist()
     with pytest.raises(TypeError, match='give the network too'): m.predict(pics[3])
-    with pytest.raises(TypeError, match='known by their number'): observe(model, (p for p in pics), '2', Collect(pooled=pool), t)
-    with pytest.raises(TypeError, match='no picture'): Source([{'text':'a'}]).batch([0])
+    with pytest.raises(TypeError, match='has no numbers of pictures'): observe(model, (p for p in pics), '2', Collect(pooled=pool), t)
+    with pytest.raises(TypeError, match="an item has no 'image'"): Source([{'text':'a'}]).batch([0])
 
 def test_extract(tmp_path):
     "The body of `u1nb-extract`: every layer in half precision, and a layer that is not there"

@@ -71,6 +71,7 @@ def new(r, last):
     if k=='r_v' and (gone:=[o for o in ('lo','hi') if r.get(o) is None]): out['infinite'] = gone       # JSON has no infinity
     if judged and r.get('value') is None and judged=='met': out['vacuous'] = r.get('why')
     if r['claim'] in ('C7','C8') and judged and k.startswith('gain') and judged=='open' and (r.get('why') or not sure(r)): out['open'] = r.get('why') or 'all differences are the same'
+    if out.get('open') and r.get('value') is None: out.pop('against', None)
     if k=='imagenet': out['value'] = float(judged=='met')
     for o in ('statistic','rule','threshold','clause','half','below','p_holm'): out.pop(o, None)
     if out.get('why') is None or k=='accuracy': out.pop('why', None)
