@@ -28,13 +28,13 @@ def c1(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
 )->Results:
-    "C1: concentration by layer, and against random networks, padding, placement, noise and the input"
-    rows = Results() if rows is None else rows
-    add,e,last = _adder(study, 'C1', rows, pictures=len(study.given)),study.whole(),study.bottleneck
+    "C1: concentration by layer, beside random networks, padding, placement, noise and the input"
+    rows,add = _begun(study, 'C1', rows, pictures=len(study.given))
+    e,last = study.whole(),study.bottleneck
     for l in study.layers:
-        of = dict(layer=l.key, receptive_field=l.receptive_field, outside=l.outside, empty=e.empty(l.key))
+        of = dict(layer=l.key, receptive_field=l.receptive_field, outside=l.outside)
         of |= dict(control='uniform', map=e.mean(last)) if l.key==last else dict(control='earlier')
-        add('kappa', _mean(study, e, study.given, layer=l.key), **of)
+        add('kappa', _mean(study, e, study.given, layer=l.key), empty=e.empty(l.key), **of)
     for l in study.layers[:-1]:
         add('kappa.minus_earlier', _minus_layer(study, e, l.key), 'earlier', other=l.key)
     for c in ('x','y','ee50','ellipticity','A1','A2','top10'):
@@ -45,22 +45,23 @@ def c1(
     return rows
 
 # %% ../nbs/32_claims.ipynb #60a5c5b9
-def _adder(study, claim, rows, **shared):
-    "Adds rows of a claim, with what all rows of this study share"
+def _begun(study, claim, rows, **shared):
+    "The rows of a claim, and a function that adds one, with what all rows of this study share"
+    rows = Results() if rows is None else rows
     shared = {**study.columns, 'layer':study.bottleneck, **shared}
     def add(key, interval=None, control='given', **cols):
         commits = {'passes_commit':', '.join(sorted(c))} if (c:=study.passes.commits) else {}
         return rows.add(claim, key, interval, control, **{**shared, **commits, **cols})
-    return add
+    return rows,add
 
 def _mean(study, e, pictures, column='kappa', layer=None):
     "Interval of the mean of a column, resampling groups"
     d = e.frame(layer).dropna(subset=[column])
     return bootstrap(d[column], study.ids(pictures)[d['index']], seed=study.seed)
 
-def _minus_layer(study, e, other, column='kappa'):
-    "Interval of the mean difference of the bottleneck to an earlier layer"
-    a,b = (e.frame(l).set_index('index')[column] for l in (study.bottleneck, other))
+def _minus_layer(study, e, other):
+    "Interval of the mean difference of κ between the bottleneck and an earlier layer"
+    a,b = (e.frame(l).set_index('index').kappa for l in (study.bottleneck, other))
     d = (a-b).dropna()
     return bootstrap(d, study.ids(study.given)[d.index], seed=study.seed)
 
@@ -70,29 +71,33 @@ def _factorial_rows(study, add):
     f,n = study.frame(),{q:len(o) for q,o in study.placed.items()}
     last = f[f.layer==study.bottleneck]
     how = dict(unit='group', groups=None, seed=study.seed)
+    def effect(key, r, control, **of):
+        v = Interval(r.value, r.lo, r.hi, r.se, r.groups)
+        add(key, v, control, pictures=n['shifted'], replicates=r.replicates, **of)
     at = dict(padding='replicate', placement='shifted')
-    r = next(factorial(last, dict(weights=('random','trained')), value='kappa', at=at, **how).itertuples())
-    add('kappa.minus_random', _effect(r), 'random', pictures=n['shifted'], replicates=r.replicates, **at)
-    for w,paddings in {'random':('replicate','reflect','zeros'), 'bare':('replicate','zeros')}.items():
-        factors = dict(weights=(w,'trained'), padding=paddings, placement=('shifted','photographed'))
+    simple = factorial(last, dict(weights=('random','trained')), value='kappa', at=at, **how)
+    effect('kappa.minus_random', next(simple.itertuples()), 'random', **at)
+    borders = dict(random=('replicate','reflect','zeros'), bare=('replicate','zeros'))
+    for w,p in borders.items():
+        factors = dict(weights=(w,'trained'), padding=p, placement=('shifted','photographed'))
         for r in factorial(last, factors, **how).itertuples():
-            of = dict(effect=r.effect, contrast=r.contrast, left_out=last.group.nunique()-r.groups)
-            add('log_kappa', _effect(r), w, pictures=n['shifted'], replicates=r.replicates, **of)
+            left = last.group.nunique()-r.groups
+            effect('log_kappa', r, w, effect=r.effect, contrast=r.contrast, left_out=left)
     for (w,p,q,l),d in f.groupby(['weights','padding','placement','layer'], sort=False):
-        of = dict(layer=l, weights=w, padding=p, placement=q, pictures=n[q], replicates=d.seed.nunique())
-        add('kappa.cell', two_way(d, 'kappa', study.seed), w, **of)
-
-def _effect(r): return Interval(r.value, r.lo, r.hi, r.se, r.groups)
+        of = dict(layer=l, weights=w, padding=p, placement=q, pictures=n[q])
+        add('kappa.cell', two_way(d, 'kappa', study.seed), w, replicates=d.seed.nunique(), **of)
 
 # %% ../nbs/32_claims.ipynb #e4a19dbc
 def _noise_rows(study, add):
     "κ of noise pictures"
     def frame(*of, s): return study.noise_energy(*of, seed=s).frame(study.bottleneck).assign(seed=s)
-    for kind,w,p in itertools.product(('white','pink'), ('trained','random'), ('zeros','replicate')):
+    kinds = ('white','pink'),('trained','random'),('zeros','replicate')
+    for kind,w,p in itertools.product(*kinds):
         seeds = range(study.seeds if w=='random' else 1)
         d = pd.concat([frame(kind, w, p, s=s) for s in seeds]).rename(columns={'index':'group'})
-        of = dict(noise=kind, weights=w, padding=p, groups='noise picture', pictures=d.group.nunique())
-        add('kappa.noise', two_way(d, 'kappa', study.seed), 'noise', replicates=len(seeds), **of)
+        v,of = two_way(d, 'kappa', study.seed),dict(noise=kind, weights=w, padding=p)
+        of |= dict(groups='noise picture', replicates=len(seeds), pictures=d.group.nunique())
+        add('kappa.noise', v, 'noise', **of)
 
 def _input_rows(study, add):
     "κ of the input's own luminance and gradient, on the bottleneck's grid"
@@ -103,23 +108,19 @@ def _input_rows(study, add):
             add('kappa.input', v, k, layer='input', placement=q, pictures=len(pics), map=e.mean(k))
 
 # %% ../nbs/32_claims.ipynb #f34ce88a
-def c2(
-    study:Study,
-    rows:Results|None=None, # rows are added here; new ones if None
-)->Results:
+def c2(study:Study, rows:Results|None=None)->Results:
     "C2: what of the mean map the square's symmetries leave, and where its centroid lies"
-    rows = Results() if rows is None else rows
-    add,shift = _adder(study, 'C2', rows),study.placed['shifted']
+    (rows,add),shift,n = _begun(study, 'C2', rows),study.placed['shifted'],len(study.given)
     s = _symmetry_rows(study, add, study.whole(), study.given)
-    add('deviation', s.deviation, pictures=len(study.given))
-    for k,v in s.shares.items(): add('symmetric_share.under', v, symmetry=k, pictures=len(study.given))
+    add('deviation', s.deviation, pictures=n)
+    for k,v in s.shares.items(): add('symmetric_share.under', v, symmetry=k, pictures=n)
     for p in ('zeros','replicate'):
         at = dict(padding=p, placement='shifted')
-        _symmetry_rows(study, add, study.cell('trained', **at), shift, 'shifted', weights='trained', **at)
+        of = dict(at, weights='trained')
+        _symmetry_rows(study, add, study.cell(**of), shift, 'shifted', **of)
         seen = [_symmetry(study, study.cell('random', k, **at), shift) for k in range(study.seeds)]
-        at |= dict(control='random', weights='random', groups='random network', pictures=len(shift))
-        add('symmetric_share', bootstrap([o.share.value for o in seen], seed=study.seed), **at)
-        add('centroid', bootstrap([o.centroid.value for o in seen], seed=study.seed), **at)
+        _over_networks(study, add, 'symmetric_share', [o.share for o in seen], **at)
+        _over_networks(study, add, 'centroid', [o.centroid for o in seen], **at)
     e = study.input_energy(study.given, 'input whole', maps='all')
     for k in e.layers: _symmetry_rows(study, add, e, study.given, k, of=k, layer='input')
     return rows
@@ -129,6 +130,12 @@ def _symmetry(study, e, pictures, of=None):
     of = of or study.bottleneck
     return symmetry_test(e.maps(of), study.ids(pictures)[e.frame(of)['index']], seed=study.seed)
 
+def _over_networks(study, add, key, intervals, **more):
+    "The mean over random networks, which saw shifted pictures"
+    more |= dict(weights='random', groups='random network', pictures=len(study.placed['shifted']))
+    v = bootstrap([v.value for v in intervals], seed=study.seed) if intervals else None
+    add(key, v, 'random', **more)
+
 def _symmetry_rows(study, add, e, pictures, control='given', of=None, **more):
     s = _symmetry(study, e, pictures, of)
     more |= dict(control=control, pictures=len(pictures))
@@ -137,20 +144,16 @@ def _symmetry_rows(study, add, e, pictures, control='given', of=None, **more):
     return s
 
 # %% ../nbs/32_claims.ipynb #467d5cb7
-def c3(
-    study:Study,
-    rows:Results|None=None, # rows are added here; new ones if None
-)->Results:
+def c3(study:Study, rows:Results|None=None)->Results:
     "C3: fits of a Sombrero and its rivals to the mean profile"
-    rows = Results() if rows is None else rows
-    add,shift = _adder(study, 'C3', rows),study.placed['shifted']
+    (rows,add),shift = _begun(study, 'C3', rows),study.placed['shifted']
     _fit_rows(study, add, study.whole(), study.given)
     some = study.placed[study.place]
     how = dict(net=study.model, layers=study.layers[-1:], transform=study.larger)
     large = study.energy(some, 'twice the size', **how)
     _fit_rows(study, add, large, some, 'twice', size=2*study.size[0])
-    at = dict(padding='replicate', placement='shifted')
-    _fit_rows(study, add, study.cell('trained', **at), shift, 'shifted', weights='trained', **at)
+    at = dict(weights='trained', padding='replicate', placement='shifted')
+    _fit_rows(study, add, study.cell(**at), shift, 'shifted', **at)
     for p in ('zeros','replicate'): _random_fits(study, add, shift, p)
     return rows
 
@@ -167,8 +170,8 @@ def _fit_rows(study, add, e, pictures, control='given', **more):
     except ValueError as err: add('not_asked', why=str(err), **more); return
     rings = dict(last_ring=s.last_ring, pitch=s.pitch)
     for key,v in fitted.items(): add(key, v, **(rings if key=='r_v' else {}), **more)
-    profile = {k:getattr(s.profile, k) for k in ('r','mean','se','inside','sites')}
-    add('profile', curves=s.curves, best=s.fits.best, map=e.mean(study.bottleneck), **profile, **rings, **more)
+    more |= {k:getattr(s.profile, k) for k in ('r','mean','se','inside','sites')}
+    add('profile', curves=s.curves, best=s.fits.best, map=e.mean(study.bottleneck), **rings, **more)
 
 def _random_fits(study, add, pictures, padding):
     "Means over random networks; one whose energy is too flat to fit is left out"
@@ -176,10 +179,8 @@ def _random_fits(study, add, pictures, padding):
     for k in range(study.seeds):
         try: fits.append(_sombrero(study, study.cell('random', k, **at), pictures)[1])
         except ValueError as err: why['why'] = str(err)
-    at |= dict(control='random', weights='random', groups='random network', pictures=len(pictures))|why
-    if not fits: add('not_asked', **at)
-    for key in ('mu2','lam','rise_measured') if fits else ():
-        add(key, bootstrap([f[key].value for f in fits], seed=study.seed), **at)
+    for key in ('mu2','lam','rise_measured') if fits else ('not_asked',):
+        _over_networks(study, add, key, [f[key] for f in fits], **at, **why)
 
 # %% ../nbs/32_claims.ipynb #c672587e
 def c4(
@@ -188,12 +189,10 @@ def c4(
     n_perm:int=9999,        # permutations
 )->Results:
     "C4: class-specific bias of the order parameter, and its controls"
-    rows = Results() if rows is None else rows
     y,g,last,seed = study.labels(),study.ids(study.test),study.bottleneck,study.seed
-    add = _adder(study, 'C4', rows, **study.labelled_columns, pictures=len(y))
+    rows,add = _begun(study, 'C4', rows, **study.labelled_columns, pictures=len(y))
     seen = study.look(study.test, 'test', net=study.model)
-    z = seen.z[last]
-    names = getattr(study.test, 'classes', None)
+    z,names = seen.z[last],getattr(study.test, 'classes', None)
     _bias_rows(add, class_bias(z, y, g, n_perm, seed, names), seen.class_maps)
     for l in study.layers[:-1]:
         _omega_row(add, seen.z[l.key], y, g, n_perm, seed, 'earlier', layer=l.key)
@@ -219,12 +218,14 @@ def _bias_rows(add, b, maps):
         p_T=b.p, p_centred=b.p_centred, p_x=b.p_x, p_y=b.p_y, p_2=b.p_2, **p, **of)
     add('second_root', value=float(b.roots[1]), p=b.p_second, symmetry=b.symmetry, **p, **of)
     add('omega2', b.omega2_interval, eta2=b.eta2, p_eta2=b.p_eta2, **of)
-    for k,v in b.reliability.items(): add('reliability' if k=='whole' else f'reliability.{k}', v, **of)
-    for k,v in dict(x=b.mean_x, y=b.mean_y).items(): add(f'mean_z.{k}', v)
-    columns = {f'class_{k}':b.classes[k].tolist() for k in ('class','n','groups')}
-    for k in ('R','R_lo','R_hi','theta','p_holm'): columns[f'class_{k}'] = b.classes[k].round(4).tolist()
+    for k,v in b.reliability.items():
+        add('reliability' if k=='whole' else f'reliability.{k}', v, **of)
+    for c,v in dict(x=b.mean_x, y=b.mean_y).items(): add(f'mean_z.{c}', v)
+    table = b.classes.round(dict.fromkeys(('R','R_lo','R_hi','theta','p_holm'), 4))
+    shown = 'class','n','groups','R','R_lo','R_hi','theta','p_holm'
+    of |= {f'class_{k}':table[k].tolist() for k in shown}
     of |= dict(n=b.n, significant=b.significant, symmetry=b.symmetry)
-    add('class_directions', maps=np.round(maps, 4), **columns, **of)
+    add('class_directions', maps=np.round(maps, 4), **of)
 
 def _broken(b):
     "Which symmetry breaks, and the tests that say so"
@@ -240,14 +241,14 @@ def _omega_row(add, z, y, g, n_perm, seed, control, **more):
 
 # %% ../nbs/32_claims.ipynb #d032ee51
 def _explained_rows(study, add, z, n_perm):
-    "ω² of random networks, of the pictures themselves and of shifted ones; what is left beside these"
+    "ω² of random networks, of the pictures themselves and of shifted ones; what these leave"
     few,last,random = study.few_test,study.bottleneck,[]
     at = few.within(study.test)
     y,g,more = study.labels()[at],study.ids(few),dict(pictures=len(few))
     for s in range(study.seeds):
         how = dict(weights='random', seed=s, padding='zeros')
         random.append(study.look(few, 'few test', **how).z[last])
-        _planted(study, **how)                                              # while this network is at hand
+        _planted(study, **how)                                  # while this network is at hand
         _omega_row(add, random[s], y, g, 999, study.seed, 'random', network=s, **more)
     _minus_row(add, z[at], np.array(random), y, g, 'random', **more)
     own = study.look(few, 'few input', net=study.input_net(), layers=['luminance','gradient']).z
@@ -259,11 +260,12 @@ def _explained_rows(study, add, z, n_perm):
 
 def _minus_row(add, z, others, y, g, control, **more):
     "ω² of z less that of others"
-    key,more = f'omega2.minus_{control}',dict(control=control, **more)
-    if np.isnan(theta(others)).all(): add(key, vacuous='nothing there that could explain it', **more); return
-    try: d = omega2_difference(z, others, y, g)
-    except ValueError as e: add(key, open=str(e), **more); return
-    add(key, d, **(ALONE if others.ndim>1 and len(others)<2 else {}), **more)
+    d,why = None,ALONE if others.ndim>1 and len(others)<2 else {}
+    if np.isnan(theta(others)).all(): why = dict(vacuous='nothing there that could explain it')
+    else:
+        try: d = omega2_difference(z, others, y, g)
+        except ValueError as e: why = dict(open=str(e))
+    add(f'omega2.minus_{control}', d, control, **why, **more)
 
 ALONE = dict(open='one random network says nothing of how networks differ; give 5')
 
@@ -304,9 +306,9 @@ def _planted(study, net=None, layers=None, tag='planted', **condition):
     return pics,study.look(pics, tag, net=net, layers=layers, transform=fit, **condition).z
 
 def _planted_rows(study, add):
-    "Correlation of the planted direction with the trained network's, random ones', and the pixels' own"
+    "Correlation of the planted direction with that of networks, and of the pixels themselves"
     if (found:=_planted(study, net=study.model)) is None:
-        add('planted', why='the photographs of scikit-image are not installed: pip install u1nb[offline]')
+        add('planted', why='the photographs of scikit-image are missing: pip install u1nb[offline]')
         return
     pics,z = found
     scenes = dict(data='planted', beside=study.labelled, pictures=len(pics), groups='scene')
@@ -328,17 +330,18 @@ def _planted_rows(study, add):
 def c5(
     study:Study,
     rows:Results|None=None, # rows are added here; new ones if None
-    n_perm:int=9999, n_planes:int=1000, # permutations; random planes and channel orders
+    n_perm:int=9999,        # permutations
+    n_planes:int=1000,      # random planes and channel orders
 )->Results:
     "C5: agreement of the angle in the image plane with the angle in feature space"
-    rows = Results() if rows is None else rows
     y,g,last,few = study.labels(),study.ids(study.test),study.bottleneck,study.few_test
-    add = _adder(study, 'C5', rows, **study.labelled_columns)
+    rows,add = _begun(study, 'C5', rows, **study.labelled_columns)
     now = study.look(study.test, 'test', net=study.model)
     def agree(z, v, y, g, planes=min(n_planes, 200), **more):
         return _agreement_rows(add, z, v, y, g, planes, n_perm, study.seed, **more)
-    why = agree(now.z[last], now.pooled[last], y, g, n_planes)
-    if why: add('not_asked', why=why); return rows
+    if why:=agree(now.z[last], now.pooled[last], y, g, n_planes):
+        add('not_asked', why=why)
+        return rows
     off = np.degrees(medial_angle(now.pooled[last]))
     known = ~np.isnan(off)
     v = bootstrap(off[known], g[known], seed=study.seed)
@@ -357,15 +360,15 @@ def _agreement_rows(add, z, v, y, g, planes, n_perm, seed, control='given', **mo
     keep,found,why = _halved(~np.isnan(theta(z)), y, g),[],None
     if not keep.any(): why = 'no class has four groups of pictures with an angle; give more of each'
     how = dict(n_planes=planes, n_perm=n_perm, seed=seed)
-    planes = ('harmonic','pca','class'),('harmonic','pca')                 # two discriminants need three classes
-    for kinds in planes if keep.any() else ():
-        try: found = agreement(*(o[keep] for o in (z, v, y, g)), kinds, **how).to_dict('records'); break
+    for kinds in (('harmonic','pca','class'), ('harmonic','pca')):    # 'class' needs three classes
+        if found or not keep.any(): continue
+        try: found = agreement(z[keep], v[keep], y[keep], g[keep], kinds, **how).to_dict('records')
         except ValueError as e: why = why or str(e)
     for r in found:
         key = 'agreement.classes' if r['pairs']=='class means' else 'agreement.within'
-        beside = {k:r[k] for k in ('rho','p','planes_99','orders_99','lo_classes','hi_classes','pictures')}
-        v = Interval(*(r[o] for o in Interval._fields))
-        add(key, v, control, plane=r['kind'], left_out=int((~keep).sum()), **beside, **more)
+        kept = 'rho','p','planes_99','orders_99','lo_classes','hi_classes','pictures'
+        of = dict({k:r[k] for k in kept}, plane=r['kind'], left_out=int((~keep).sum()))
+        add(key, Interval(*(r[o] for o in Interval._fields)), control, **of, **more)
     if not found and control!='given': add('agreement.classes', control=control, why=why, **more)
     return None if found else why
 
@@ -381,11 +384,11 @@ def c6(
     sites:int=4000,         # pictures whose maps are kept for the modes flat and site, at most
 )->Results:
     "C6: accuracy of a memory of bottleneck vectors, and its baselines"
-    rows = Results() if rows is None else rows
     y,ys,g,last = study.labels(),study.labels(study.memory),study.ids(study.test),study.bottleneck
     K,(seen,now) = len(np.unique(np.r_[y,ys])),study.memory_and_test()
-    about = dict(memory=len(ys), k=Memory().k, T=Memory().T, transform=' '.join(str(study.transform).split()))
-    add = _adder(study, 'C6', rows, **study.labelled_columns, pictures=len(y), **about)
+    about = dict(study.labelled_columns, pictures=len(y), memory=len(ys))
+    about |= dict(k=Memory().k, T=Memory().T, transform=' '.join(str(study.transform).split()))
+    rows,add = _begun(study, 'C6', rows, **about)
     for l in study.layers[:-1]:
         e = _asked(seen.pooled[l.key], ys, now.pooled[l.key], y, g)
         _accuracy_row(add, e, 'earlier', layer=l.key, mode='pool')
@@ -413,7 +416,8 @@ def _accuracy_row(add, e, control, **more):
 def _head_row(study, add, g, K):
     "The network's own head, among the data's classes"
     own = own_head(study.model, study.test, study.transform, study.head, g, study.passes.device)
-    order = 'assumed: that of the classes' if np.array_equal(study.head, np.arange(K)) else 'by name'
+    same = np.array_equal(study.head, np.arange(K))
+    order = 'assumed: that of the classes' if same else 'by name'
     of = dict(order=order, unrestricted=float(own.unrestricted), pictures=len(own.labels))
     _accuracy_row(add, own, 'head', mode='own head', **of)
 
@@ -425,8 +429,8 @@ def _random_memories(study, add, seen, now, a, b, weights='random'):
     more,tag = dict(pictures=len(yb), memory=len(ya)),'few' if weights=='random' else weights
     for s in range(study.seeds):
         how = dict(weights=weights, seed=s, padding='zeros')
-        v,q = (study.look(o, f'{tag} {w}', **how).pooled[last] for o,w in ((a,'memory'), (b,'test')))
-        r = _asked(v, ya, q, yb, g)
+        v = study.look(a, f'{tag} memory', **how).pooled[last]
+        r = _asked(v, ya, study.look(b, f'{tag} test', **how).pooled[last], yb, g)
         _accuracy_row(add, r, weights, network=s, mode='pool', **more)
         parts.append(pd.DataFrame(dict(group=g, seed=s, d=m.correct.astype(float)-r.correct)))
     _accuracy_row(add, m, 'few', weights=weights, mode='pool', **more)
@@ -464,7 +468,7 @@ def _site_rows(study, add, n):
 def c7(
     runs,                   # rows of runs; those of phase 'confirm' are judged
     rows:Results|None=None, # rows are added here; new ones if None
-    screen=None,            # rows of the screening; those of phase 'screen' if None, [] if nothing was chosen
+    screen=None,            # rows of the screening, [] for none; those of phase 'screen' if None
     arm:str|None=None,      # the configuration that validation chose; the only U(1) arm if None
 )->Results:
     "C7: paired differences of a U(1) arm to one-hot and to every control arm"
@@ -500,10 +504,11 @@ def _gain_rows(claim, d, seen, arm, random, rows):
     tasks = dict(tuple(one.groupby(list(CELL), sort=False)))
     gains,whole = _gains(d, one, 'onehot', random),_about(one)
     if lost:=_listed(k[0] for k in tasks if k not in gains):
-        raise ValueError(f'no seeds in common with onehot on {lost}; run both arms on the same seeds')
+        raise ValueError(f'no seeds in common with onehot on {lost}; run both on the same seeds')
     shared = {c:one[c].iloc[0] for c in ('form','weight','where','scheme')}
-    shared |= dict(groups='draw of the angles' if random else 'seed', split='test', screened=len(seen))
-    shared |= dict(arm=_listed(one.arm), device=_listed(one.device), runs_commit=_listed(one.commit))
+    shared |= dict(arm=_listed(one.arm), device=_listed(one.device), split='test')
+    shared |= dict(runs_commit=_listed(one.commit), screened=len(seen))
+    shared['groups'] = 'draw of the angles' if random else 'seed'
     def add(key, interval=None, control='given', **cols):
         return rows.add(claim, key, interval, control, **{**shared, **cols})
     for k,(v,g) in gains.items():
@@ -513,8 +518,9 @@ def _gain_rows(claim, d, seen, arm, random, rows):
     if random: add('draws', value=min(g.draw.nunique() for _,g in gains.values()), **whole)
     w = float(shared['weight'])
     for kind,at in {'smoothing':None, 'sample':w, 'directions':w, 'simplex':w, 'mse/4':w/4}.items():
-        if kind!='mse/4' or shared['form']=='von_mises': _control_rows(add, d, one, tasks, random, kind, at)
-        else: add('gain.pooled', control=kind, applies=False, **whole)
+        if kind=='mse/4' and shared['form']!='von_mises':
+            add('gain.pooled', control=kind, applies=False, **whole)
+        else: _control_rows(add, d, one, tasks, random, kind, at)
     big = [g for k,g in tasks.items() if 'imagenet' in k[0].lower()]
     full = any((g.n_train>=1_000_000).all() and not g.small.any() for g in big)
     add('imagenet', value=float(full), **whole)
@@ -535,7 +541,8 @@ def _control_rows(add, d, one, tasks, random, kind, weight):
     if weight is not None:
         same &= np.isclose(d.weight.astype(float), weight or math.nan)&(d['where']==c['where'])
         same &= (d.scheme==c.scheme) if kind=='mse/4' else (d.form==c.form)
-    if not same.any(): add('gain.pooled', control=kind, open=f'no such arm at weight {weight}', **whole)
+    if not same.any():
+        add('gain.pooled', control=kind, open=f'no such arm at weight {weight}', **whole)
     for a in d[same].arm.unique():
         gains = _gains(d, one, a, random)
         for cell,(v,_) in gains.items(): add('gain', v, kind, against=a, **_about(tasks[cell]))
@@ -562,8 +569,8 @@ def _about(g):
 def _fresh(runs, screen, phases):
     "Runs that may be judged, on test data and fresh seeds, and the runs that were chosen by"
     d = runs_frame(runs)
-    wanted = ['phase','control','scheme','form','weight','where','label_seed','label_smoothing','split','small',
-              'demo','n_train','device','commit']
+    wanted = """phase control scheme form weight where label_seed label_smoothing split small demo
+                n_train device commit""".split()
     d = d.reindex(columns=d.columns.union(wanted, sort=False)).fillna({c:'' for c in CELL})
     given = d[d.phase=='screen'] if screen is None else runs_frame(screen) if len(screen) else d[:0]
     if screen is None and not len(given):
@@ -577,14 +584,14 @@ def _fresh(runs, screen, phases):
     draw = d.label_seed.where(d.scheme=='random')
     d = d.assign(demo=d.demo.eq(True), small=d.small.eq(True), draw=draw)
     first = d.groupby([*CELL,'arm','seed','draw'], dropna=False).phase.transform('first')
-    return d[d.phase==first],seen                                    # a run of two phases is one run
+    return d[d.phase==first],seen                             # a run of two phases is one run
 
 def _check_fresh(d, seen):
     "Fail where runs were chosen by, or on what they are judged by"
     if (d.split!='test').any():
         raise ValueError(f'a claim is judged on split test; these runs are of {_listed(d.split)}')
     if (seen['split']!='valid').any():
-        raise ValueError(f'a choice is made on split valid; the screening saw {_listed(seen["split"])}')
+        raise ValueError(f'a choice is made on split valid; this one saw {_listed(seen["split"])}')
     if ((d.arm=='onehot')&((d.weight.fillna(0)>0)|(d.label_smoothing.fillna(0)>0))).any():
         raise ValueError('runs of arm onehot have a weight or label smoothing; one-hot has neither')
     if bad:=sorted(set(d.seed)&set(seen.seed)):
@@ -600,7 +607,7 @@ def _chosen(d, arm, random):
         what = f'arm {arm!r}' if arm else f'a U(1) arm{" with random angles" if random else ""}'
         raise ValueError(f'no runs of {what}; there are {_listed(d.arm)}')
     if random and one.draw.isna().any():
-        raise ValueError('runs with random angles need scheme "random", and a label_seed for their draw')
+        raise ValueError('runs with random angles need scheme "random", and a label_seed a draw')
     of = ('form','weight','where','scheme','label_smoothing',*(() if random else ('arm',)))
     if many:=[f'{c} {_listed(one[c])}' for c in of if one[c].map(str).nunique()>1]:
         raise ValueError(f'one configuration is judged; these runs are of {"; ".join(many)}. '
@@ -612,14 +619,11 @@ def _was_screened(one, seen):
     c = ['form','weight','where']
     if len(seen) and not (seen[c]==one.iloc[0][c]).all(axis=1).any():
         of = ', '.join(f'{k} {one.iloc[0][k]}' for k in c)
-        raise ValueError(f'no run of {of} in the screening; what is judged is what validation chose')
+        raise ValueError(f'no run of {of} in the screening; judged is what validation chose')
 
 # %% ../nbs/32_claims.ipynb #5d52d5c7
-def passes(
-    study:Study,
-    claims,      # names, of C1 to C6
-)->dict:         # what → (passes, pictures of each)
-    "The passes that these claims will make"
+def passes(study, claims):
+    "What of a study → (passes, pictures of each) that these of C1 to C6 will make"
     of = set(claims)
     S,n,cell = study.seeds,len(study.given),{q:len(o) for q,o in study.placed.items()}
     out = {}
@@ -641,8 +645,8 @@ def _labelled_passes(study, of):
     out = {'test':(1,N), 'few test':(S,few)}
     if of&{'C4','C6'}: out['memory'] = 1,M
     if 'C4' in of:
-        out |= {'mirrored':(1,N), 'rotated':(1,min(400, N)), 'few input':(1,few), 'test shifted':(1,few),
-                'planted':(1+S,56), 'planted input':(1,56)}
+        out |= {'mirrored':(1,N), 'rotated':(1,min(400, N)), 'few input':(1,few),
+                'test shifted':(1,few), 'planted':(1+S,56), 'planted input':(1,56)}
     if 'C6' in of:
         out |= {'few memory':(S,few_memory), 'bare memory':(S,min(1000, few_memory)),
                 'bare test':(S,min(1000, few)), 'maps':(2,min(4000, max(M, N)))}

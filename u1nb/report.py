@@ -20,16 +20,17 @@ from .trials import plot_forest
 from .rules import MARKS,RULES,asked,cells_of,judge_cell,judge_claim,number_of,words
 
 # %% ../nbs/33_report.ipynb #8e767213
-_ARMS = [('gain.pooled',k) for k in ('smoothing','sample','directions','simplex','mse/4')]
+def _of(key, *controls): return [(key,c) for c in controls]
+_ARMS = _of('gain.pooled', 'smoothing', 'sample', 'directions', 'simplex', 'mse/4')
 
 #: claim → its number (key, control), a short name, and the controls that may stand beside it
 EVIDENCE = {
     'C1':(('kappa','uniform'), 'κ(½)', [('kappa.cell','random'), ('kappa.input','luminance')]),
-    'C2':(('symmetric_share','given'), 'share', [('symmetric_share','random'), ('symmetric_share','luminance')]),
-    'C3':(('rise_measured','given'), 'rise', [('rise_measured','random'), ('rise_measured','shifted')]),
-    'C4':(('omega2','given'), 'ω²', [('omega2','random'), ('omega2','luminance'), ('omega2','gradient')]),
-    'C5':(('agreement.classes','given'), '|ρ|', [('agreement.classes','random')]),
-    'C6':(('accuracy','given'), 'accuracy', [('accuracy','pixels'), ('accuracy','random'), ('accuracy','bare')]),
+    'C2':(('symmetric_share','given'), 'share', _of('symmetric_share', 'random', 'luminance')),
+    'C3':(('rise_measured','given'), 'rise', _of('rise_measured', 'random', 'shifted')),
+    'C4':(('omega2','given'), 'ω²', _of('omega2', 'random', 'luminance', 'gradient')),
+    'C5':(('agreement.classes','given'), '|ρ|', _of('agreement.classes', 'random')),
+    'C6':(('accuracy','given'), 'accuracy', _of('accuracy', 'pixels', 'random', 'bare')),
     'C7':(('gain.pooled','onehot'), 'gain', _ARMS),
     'C8':(('gain.pooled','onehot'), 'gain', _ARMS)}
 
@@ -47,7 +48,7 @@ SENTENCES = {c:dict(zip(_HALVES, said)) for c,said in {
 
 # %% ../nbs/33_report.ipynb #6cc1d09b
 class Headline(namedtuple('Headline', 'claim verdict sentence name row control')):
-    "What is said first of a claim: verdict, sentence, its number and its strongest control (rows, or None)"
+    "What is said first of a claim; its number and its strongest control are rows, or None"
     @property
     def number(self):
         "The number with its interval beside its strongest control; gains in points"
@@ -55,9 +56,9 @@ class Headline(namedtuple('Headline', 'claim verdict sentence name row control')
         scale = 100 if self.name=='gain' else 1
         def told(r, *columns): return [f'{scale*r[c]:.2f}' for c in columns if r.get(c) is not None]
         value,*ends = told(self.row, 'value', 'lo', 'hi')
-        beside = '' if self.control is None else f', {words(self.control["control"])} {told(self.control, "value")[0]}'
-        interval = f' [{", ".join(ends)}]' if ends else ''
-        return f'{self.name} {value}{interval}{beside}'
+        text = f'{self.name} {value} [{", ".join(ends)}]' if ends else f'{self.name} {value}'
+        if not self.control: return text
+        return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
     def __str__(self): return f'{self.claim} {self.verdict:<18} {self.sentence:<29} {self.number}'
 
 # %% ../nbs/33_report.ipynb #2bd10fef
@@ -70,17 +71,21 @@ def headlines(
             for demo in (False, True) for rs in cells_of(rows, rule, demo).values()]
 
 def _headline(rule, rows):
-    (key,control),name,controls = EVIDENCE[rule.claim]
+    evidence,name,controls = EVIDENCE[rule.claim]
     verdict = judge_cell(rows, rule).verdict
-    numbers = [r for r in rows if r.get('value') is not None]
-    mine = max((r for r in numbers if (r['key'],r['control'])==(key,control)), key=lambda r: r['value'], default=None)
-    beside = [r for r in numbers if (r['key'],r['control']) in controls and _comparable(r, mine)]
-    strongest = (min if rule.flat else max)(beside, key=lambda r: r['value'], default=None)
-    return Headline(rule.claim, verdict, SENTENCES[rule.claim].get(verdict, 'cannot tell'), name, mine, strongest)
+    measured = [r for r in rows if r.get('value') is not None]
+    def numbers(of): return [r for r in measured if (r['key'],r['control']) in of]
+    def strongest(rs, most=max): return most(rs, key=lambda r: r['value'], default=None)
+    mine = strongest(numbers([evidence]))
+    beside = [r for r in numbers(controls) if _comparable(r, mine)]
+    control = strongest(beside, min if rule.flat else max)
+    sentence = SENTENCES[rule.claim].get(verdict, 'cannot tell')
+    return Headline(rule.claim, verdict, sentence, name, mine, control)
 
 def _comparable(r, mine):
-    "Is it a number of the same kind: same layer and plane, zero padding, and placed as the pictures were given?"
-    if mine is None or r.get('plane')!=mine.get('plane') or r.get('padding', 'zeros')!='zeros': return False
+    "Same layer and plane, zero padding, and placed as the pictures were given?"
+    if mine is None or r.get('plane')!=mine.get('plane'): return False
+    if r.get('padding', 'zeros')!='zeros': return False
     placed = 'shifted' if mine.get('split')=='shifted' else 'photographed'
     same = r.get('layer') in (mine.get('layer'),'input')
     return same and (r['key'] not in ('kappa.cell','kappa.input') or r['placement']==placed)
@@ -96,7 +101,7 @@ def clause_table(
     for demo in (False, True):
         for cell,rs in cells_of(rows, rule, demo).items():
             verdict,said = judge_cell(rs, rule)
-            weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # of several rows the last is kept
+            weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # the last is kept
             told = {_asks(s):f'{MARKS[s.state]} {number_of(s)}' for s in weakest}
             name = f'all tasks{", demo"*demo}' if rule.flat else title(*cell)
             columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict':verdict}
@@ -110,9 +115,7 @@ def _asks(said):
     return f'{words(c.key)}{"" if plain else f" ({words(which)})"}: {asked(c)}'
 
 # %% ../nbs/33_report.ipynb #66726e74
-def title(
-    model:str, data:str,
-)->str:
+def title(model, data):
     "A cell in words"
     return f"{model.removeprefix('timm/')} on {data}"
 
@@ -123,13 +126,16 @@ def verdict_table(
     demo:bool=False,     # of embedded data?
 )->pd.DataFrame:         # a line a claim
     "The verdict on each claim that these rows speak of"
+    def line(rule):
+        v = judge_claim(rows, rule.claim, reading, demo)
+        cells = ', '.join(f'{n} {o}' for o,n in v.counts.items())
+        return dict(claim=v.claim, asks=rule.asks, verdict=v.verdict, cells=cells)
     here = [rule for rule in RULES.values() if rule.reading==reading and cells_of(rows, rule, demo)]
-    said = [(rule,judge_claim(rows, rule.claim, reading, demo)) for rule in here]
-    def counted(v): return ', '.join(f'{n} {o}' for o,n in v.counts.items())
-    return pd.DataFrame([dict(claim=v.claim, asks=rule.asks, verdict=v.verdict, cells=counted(v)) for rule,v in said])
+    return pd.DataFrame(map(line, here))
 
 # %% ../nbs/33_report.ipynb #b7b25ff5
-COLORS = '#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#000000'   # Okabe and Ito's, for all eyes
+#: Okabe and Ito's, for all eyes
+COLORS = '#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#000000'
 
 # %% ../nbs/33_report.ipynb #ac269b0d
 def plot_intervals(
@@ -145,13 +151,14 @@ def plot_intervals(
     rows = [r for r in rows if r.get('value') is not None]
     def of(r): return ', '.join(words(str(r.get(c)).removeprefix('timm/')) for c in line)
     lines,hues = list(dict.fromkeys(map(of, rows))),list(dict.fromkeys(r.get(hue) for r in rows))
-    if ax is None: _,ax = plt.subplots(figsize=(7, .9+.16*len(hues)*len(lines)), layout='constrained')
+    size = 7,.9+.16*len(hues)*len(lines)
+    if ax is None: _,ax = plt.subplots(figsize=size, layout='constrained')
     for j,h in enumerate(hues):
         mine = [r for r in rows if r.get(hue)==h]
         y = np.array([lines.index(of(r)) for r in mine])+.7*(j+.5)/len(hues)-.35
         v,lo,hi = np.array([[r.get(k) for k in ('value','lo','hi')] for r in mine], dtype=float).T
-        err = np.nan_to_num([v-lo,hi-v]).clip(0)
-        ax.errorbar(v, y, xerr=err, fmt='osD^vPX'[j%7], ms=4, lw=1, color=COLORS[j%7], label=words(h))
+        err,look = np.nan_to_num([v-lo,hi-v]).clip(0),dict(fmt='osD^vPX'[j%7], color=COLORS[j%7])
+        ax.errorbar(v, y, xerr=err, ms=4, lw=1, label=words(h), **look)
     if at is not None: ax.axvline(at, color='.6', lw=.8, ls=':')
     ax.set(yticks=range(len(lines)), yticklabels=lines, xlabel=xlabel, ylim=(len(lines)-.5, -.5))
     ax.tick_params('y', labelsize=8)
@@ -167,13 +174,15 @@ def plot_maps(
     "A map a row, with its cell and its number"
     import matplotlib.pyplot as plt
     across,down = min(across, len(rows)),-(-len(rows)//across)
-    fig,axs = plt.subplots(down, across, figsize=(2.2*across+1, 2.6*down), layout='constrained', squeeze=False)
+    size = 2.2*across+1,2.6*down
+    fig,axs = plt.subplots(down, across, figsize=size, layout='constrained', squeeze=False)
     scale = dict(vmin=.3, vmax=2.5) if relative else dict(vmin=0)
     for ax in axs.flat: ax.axis('off')
     for ax,r in zip(axs.flat, rows):
         m = np.array(r['map'], dtype=float)
         im = ax.imshow(m*m.size if relative else m, extent=(-1,1,-1,1), **scale)
-        ax.set_title(title(r['model'], r['data']).replace(' on ', '\n')+'\n'+interval_text(r), fontsize=8)
+        cell = title(r['model'], r['data']).replace(' on ', '\n')
+        ax.set_title(f'{cell}\n{interval_text(r)}', fontsize=8)
     fig.colorbar(im, ax=axs, label='energy / uniform' if relative else 'accuracy', shrink=.8)
     return fig
 
@@ -217,7 +226,7 @@ def _c1(rows):
 
 def _c2(rows):
     shown = rows.where(key='symmetric_share', control=['given','random','luminance','gradient'])
-    yield 'symmetry',_intervals(shown, line=('data',), at=.9, xlabel='share that the square’s symmetries leave')
+    yield 'symmetry',_intervals(shown, line=('data',), at=.9, xlabel=words('symmetric_share'))
 
 def _c3(rows):
     if r:=_first(rows, key='profile', control='given'):
@@ -238,7 +247,8 @@ def _c4(rows):
 
 def _c5(rows):
     shown = rows.where(key=['agreement.classes','agreement.within'], control='given')
-    yield 'agreement',_intervals(shown, line=('key',), hue='plane', at=.3, xlabel='|ρ| of both angles, held out')
+    how = dict(line=('key',), hue='plane', at=.3, xlabel='|ρ| of both angles, held out')
+    yield 'agreement',_intervals(shown, **how)
 
 def _c6(rows):
     if r:=_first(rows, key='accuracy_map'):
@@ -264,10 +274,12 @@ table{border-collapse:collapse;font-size:13px}img{max-width:100%}details{margin:
 td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid #ddd}</style>
 <h1>{{ title }}</h1>
 <p>The claims are those of arXiv 2206.02220; the rules are this project's, fixed before the runs.
-{% if demo %}<b>A demonstration:</b> a handful of pictures show the instrument, not the answer.{% endif %}</p>
+{% if demo %}<b>A demonstration:</b> a handful of pictures show the instrument,
+not the answer.{% endif %}</p>
 <table><tr><th>claim<th>verdict<th>in words<th>number, and its strongest control</tr>
-{% for s in sections %}<tr><td><a href="#{{ s.head.claim }}">{{ s.head.claim }}</a><td><b>{{ s.head.verdict }}</b>
-<td>{{ s.head.sentence }}<td>{{ s.head.number }}</tr>{% endfor %}</table>
+{% for s in sections %}<tr><td><a href="#{{ s.head.claim }}">{{ s.head.claim }}</a>
+<td><b>{{ s.head.verdict }}</b><td>{{ s.head.sentence }}<td>{{ s.head.number }}</tr>
+{% endfor %}</table>
 {% for s in sections %}<h2 id="{{ s.head.claim }}">{{ s.head.claim }}: {{ s.asks }}</h2>
 {% for name,png in s.figures.items() %}
 <figure><img alt="{{ name }}" src="data:image/png;base64,{{ png }}"></figure>{% endfor %}
@@ -288,9 +300,10 @@ def page(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     sections,first = [_section(h, rows, out) for h in headlines(rows)],next(iter(rows), {})
+    made = {k:first.get(k) for k in ('command','commit','versions')}
     text = Environment(autoescape=True).from_string(PAGE).render(
-        title=title, sections=sections, demo=any(r.get('demo') for r in rows), rows=rows, table=_table(rows),
-        provenance={k:first.get(k) for k in ('command','commit','versions')})
+        title=title, demo=any(r.get('demo') for r in rows), sections=sections, rows=rows,
+        table=_table(rows), provenance=made)
     with replacing(out/'index.html') as part: part.write_text(text, encoding='utf-8')
     return out/'index.html'
 
@@ -304,12 +317,13 @@ def _section(head, rows, out):
         plt.close(fig)
         (out/f'{name}.png').write_bytes(b.getvalue())
         pngs[name] = base64.b64encode(b.getvalue()).decode()
-    why = list(dict.fromkeys(r['why'] for r in rows.where(claim=head.claim, key='not_asked', control='given')))
-    clauses = clause_table(rows, head.claim).to_html(border=0)
-    return dict(head=head, asks=RULES[head.claim,'first'].asks, figures=pngs, why=why, clauses=clauses)
+    not_asked = rows.where(claim=head.claim, key='not_asked', control='given')
+    return dict(head=head, asks=RULES[head.claim,'first'].asks, figures=pngs,
+                why=list(dict.fromkeys(r['why'] for r in not_asked)),
+                clauses=clause_table(rows, head.claim).to_html(border=0))
 
 def _table(rows):
     "All rows, their numbers as text"
-    columns = ('claim','key','control','model','data','layer','n','groups')
-    shown = pd.DataFrame([{**{c:r.get(c) for c in columns}, 'value':interval_text(r)} for r in rows])
-    return shown.fillna('').to_html(index=False, border=0)
+    columns = 'claim','key','control','model','data','layer','n','groups'
+    shown = [dict({c:r.get(c) for c in columns}, value=interval_text(r)) for r in rows]
+    return pd.DataFrame(shown).astype(object).fillna('').to_html(index=False, border=0)
