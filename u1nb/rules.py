@@ -58,7 +58,8 @@ class Rule(namedtuple('Rule', 'claim reading asks clauses planes named flat',
 # %% ../nbs/30_rules.ipynb #f83190c3
 def as_table(head, columns, lines):
     "A line of text and a table under it, as Markdown"
-    rule,rows = '|'.join('---' for _ in columns.split('|')),[' | '.join(map(str, l)) for l in lines]
+    def cells(line): return ' | '.join(str(o).replace('|', '\\|') for o in line)
+    rule,rows = '|'.join('---' for _ in columns.split('|')),map(cells, lines)
     return '\n'.join([head, '', *(f'| {r} |' for r in (columns, rule, *rows))])
 
 def asked(clause):
@@ -266,7 +267,7 @@ class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells
     "The verdict on a claim: verdicts counted, families of architecture, and what each cell says"
     def _repr_markdown_(self):
         n = ', '.join(f'{k} {v}' for v,k in self.counts.items())
-        head = f'**{self.claim}: {self.verdict}** ({n}; {len(self.families)} families)'
+        head = f'**{self.claim}: {self.verdict}** ({n}; families: {len(self.families)})'
         return as_table(head, 'cell | verdict', self.cells.items())
 
 def cells_of(rows, rule, demo=False):
