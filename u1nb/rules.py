@@ -50,6 +50,7 @@ class Rule(namedtuple('Rule', 'claim reading asks clauses planes named flat',
                       defaults=((), None, None))):
     """A claim's clauses. The best of `planes` is judged. `named`: a verdict, what it needs met, and
     of what one is excluded. `flat`: rows are tasks; an interval within ±`flat` is no gain"""
+    def __repr__(self): return f'{self.claim} ({self.reading}): {len(self.clauses)} clauses'
     def _repr_markdown_(self):
         head = f'**{self.claim}** ({self.reading} reading): {self.asks}'
         def line(c): return c.half or 'before',words(c.key),words(c.control),asked(c)
@@ -184,6 +185,7 @@ MARKS = {'met':'✓', 'excluded':'✗', 'open':'·', 'not applicable':'–'}
 
 class Cell(namedtuple('Cell', 'verdict said')):
     "A verdict and what each clause said"
+    def __repr__(self): return f'{self.verdict}: {", ".join(f"{s.clause.key} {s.state}" for s in self.said)}'
     def _repr_markdown_(self):
         head = f'**{self.verdict}**'
         return as_table(head, ' | number | value | asked | beside', map(_line, self.said))
@@ -265,6 +267,7 @@ FAMILIES = {'mobilenet_v2':'inverted residuals', 'timm/tf_efficientnet_lite0':'i
 
 class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells')):
     "The verdict on a claim: verdicts counted, families of architecture, and what each cell says"
+    def __repr__(self): return f'{self.claim}: {self.verdict} {self.counts}'
     def _repr_markdown_(self):
         n = ', '.join(f'{k} {v}' for v,k in self.counts.items())
         head = f'**{self.claim}: {self.verdict}** ({n}; families: {len(self.families)})'
