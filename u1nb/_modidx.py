@@ -685,6 +685,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.store.Activations.__repr__': ('store.html#activations.__repr__', 'u1nb/store.py'),
                             'u1nb.store.Activations._file': ('store.html#activations._file', 'u1nb/store.py'),
                             'u1nb.store.Activations._list': ('store.html#activations._list', 'u1nb/store.py'),
+                            'u1nb.store.Activations._taken': ('store.html#activations._taken', 'u1nb/store.py'),
                             'u1nb.store.Activations._waiting': ('store.html#activations._waiting', 'u1nb/store.py'),
                             'u1nb.store.Activations._write': ('store.html#activations._write', 'u1nb/store.py'),
                             'u1nb.store.Activations.close': ('store.html#activations.close', 'u1nb/store.py'),

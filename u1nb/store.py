@@ -27,7 +27,7 @@ class Activations:
         self.load({})
 
     def update(self, acts, labels=None, index=None):
-        if not self._rows and not self._held and self._list().exists():
+        if not self._rows and not self._held and self._taken():
             raise FileExistsError(f'{self.path} holds activations already; give another folder')
         n,seen = len(next(iter(acts.values()))), len(self)+self._waiting()
         index = torch.arange(seen, seen+n) if index is None else torch.as_tensor(index).cpu()
@@ -50,6 +50,8 @@ class Activations:
     def _waiting(self): return sum(map(len, self._held.get('index', ())))
     def _file(self, row): return self.path/f'{row[0]:03d}-{row[1]:05d}.safetensors'
     def _list(self): return self.path/'index.safetensors'
+    def _taken(self):        # by this process, in an earlier pass; others of this one may be done already
+        return self._list().exists() and processes()[0] in read_tensors(self._list())[0]['files'][:,0]
     def __len__(self): return sum(n for *_,n in self._rows)
     def __repr__(self):
         return f'Activations({self.path.name!r}: {len(self)} pictures, {self.dtype}, {self.layers})'
