@@ -134,6 +134,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'u1nb.cli._duration': ('cli.html#_duration', 'u1nb/cli.py'),
                           'u1nb.cli._first_look': ('cli.html#_first_look', 'u1nb/cli.py'),
                           'u1nb.cli._labelled': ('cli.html#_labelled', 'u1nb/cli.py'),
+                          'u1nb.cli._options': ('cli.html#_options', 'u1nb/cli.py'),
                           'u1nb.cli._other_split': ('cli.html#_other_split', 'u1nb/cli.py'),
                           'u1nb.cli._own_outputs': ('cli.html#_own_outputs', 'u1nb/cli.py'),
                           'u1nb.cli._run': ('cli.html#_run', 'u1nb/cli.py'),

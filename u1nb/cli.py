@@ -62,6 +62,12 @@ def subject(
 #: what `--quick` changes, where nothing else is said
 QUICK = dict(pictures=500, memory=500, cells=21, controls=300, seeds=2)
 
+def _options(quick, asked):
+    "What was asked for, else what `--quick` says, else the defaults"
+    usual,asked = subject(),subject(**asked)
+    few = QUICK|(dict(pictures=35) if asked['data']=='photos' else {}) if quick else {}
+    return usual|few|{k:v for k,v in asked.items() if v!=usual[k]}
+
 # %% ../nbs/34_cli.ipynb #7c98de9b
 @delegates(subject)
 def reproduce(
@@ -71,8 +77,7 @@ def reproduce(
     **kwargs,
 )->Results:
     "The claims of arXiv 2206.02220 on a network and a data set, with their controls."
-    options = subject(**({**QUICK, **kwargs} if quick else kwargs))
-    rows = _run(_claims(claims, (*CLAIMS,*TRAINED)), options, Path(out))
+    rows = _run(_claims(claims, (*CLAIMS,*TRAINED)), _options(quick, kwargs), Path(out))
     if processes()[0]==0: _say(rows, page(rows, out, _title(rows)))
     return rows
 
