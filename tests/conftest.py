@@ -24,3 +24,7 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section(f'{len(skipped)} skipped')
     for n,r in skipped: terminalreporter.line(f'{n}: {r}')
     for n,_ in outside(): terminalreporter.line(f'NOT ALLOWED TO SKIP: {n} (see tests/skips.txt)', red=True)
+
+def pytest_collection_modifyitems(items):
+    "Notebooks first: what takes long is not what is left at the end"
+    items.sort(key=lambda i: not i.name.startswith('test_notebook['))
