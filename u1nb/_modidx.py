@@ -720,6 +720,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.study.Passes.__init__': ('study.html#passes.__init__', 'u1nb/study.py'),
                             'u1nb.study.Passes._file': ('study.html#passes._file', 'u1nb/study.py'),
                             'u1nb.study.Passes._pass': ('study.html#passes._pass', 'u1nb/study.py'),
+                            'u1nb.study.Passes.begin': ('study.html#passes.begin', 'u1nb/study.py'),
                             'u1nb.study.Sets': ('study.html#sets', 'u1nb/study.py'),
                             'u1nb.study.Study': ('study.html#study', 'u1nb/study.py'),
                             'u1nb.study.Study.__init__': ('study.html#study.__init__', 'u1nb/study.py'),

@@ -442,7 +442,8 @@ def _random_memories(study, add, seen, now, a, b, weights='random'):
 def _site_rows(study, add, n):
     "Modes flat, site and any; the accuracy map; where a class's accuracy and its energy lean"
     a,b = (o if len(o)<=n else o.take(n, study.seed) for o in (study.memory, study.test))
-    ya,yb,g,x,q = study.labels(a),study.labels(b),study.ids(b),study.site_maps(a),study.site_maps(b)
+    ya,yb,g = study.labels(a),study.labels(b),study.ids(b)
+    x,q = study.site_maps(a, 'memory'),study.site_maps(b, 'test')
     more = dict(pictures=len(yb), memory=len(ya), sites=f'{x.shape[2]}×{x.shape[3]}')
     for mode in ('pool','flat','site'):
         e = Memory(mode).add(x, ya).score(q, yb, g)
@@ -649,5 +650,6 @@ def _labelled_passes(study, of):
                 'test shifted':(1,few), 'planted':(1+S,56), 'planted input':(1,56)}
     if 'C6' in of:
         out |= {'few memory':(S,few_memory), 'bare memory':(S,min(1000, few_memory)),
-                'bare test':(S,min(1000, few)), 'maps':(2,min(4000, max(M, N)))}
+                'bare test':(S,min(1000, few)),
+                'maps memory':(1,min(4000, M)), 'maps test':(1,min(4000, N))}
     return out

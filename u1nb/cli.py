@@ -17,7 +17,8 @@ from .core import *
 from .core import command,from_first,processes
 from .data import images
 from .models import bottlenecks
-from .energy import plot_map
+from .extract import observe
+from .energy import EnergyMap,plot_map
 from .memory import imagenet_index
 from .store import extract
 from .trials import paired,standard_arms,task,train
@@ -35,8 +36,8 @@ def effort(
     cells:count=None,      # pictures a cell of C1, each seen 56 times; 400, of the photos 49
     controls:count=4000,   # labelled pictures that the controls see, at most, each about 15 times
     seeds:count=5,         # random networks, for which the rules ask 5; each costs 10 passes
-    seed:int=0,            # of every random choice
-    batch_size:count=None, # pictures an update; found for network and device if not given
+    seed:int=0,            # of every random choice; costs nothing
+    batch_size:count=None, # pictures an update, more memory with more; found if not given
     device:str=None,       # cpu, cuda, …; a GPU where there is one
 )->dict:
     "How much to measure, and where"
@@ -51,8 +52,8 @@ def subject(
     layer:str=None,           # the bottleneck; the last before global pooling if not given
     data:str='photos',        # photos, a data set by name, class folders, parquet, hf:owner/name
     split:str=None,           # of the data set; its evaluation split if not given
-    pictures:count=None,      # at most; all (105 views of the photos) if not given
-    memory:count=None,        # at most so many in the memory; the training split if not given
+    pictures:count=None,      # at most, each seen 2 to 5 times; all (105 views of the photos) if not given
+    memory:count=None,        # at most so many in the memory, each seen twice; the training split if not given
     **kwargs,
 )->dict:
     "What to measure"
@@ -63,7 +64,7 @@ def subject(
 QUICK = dict(pictures=500, memory=500, cells=21, controls=300, seeds=2)
 
 def _options(quick, asked):
-    "What was asked for, else what `--quick` says, else the defaults"
+    "What differs from the defaults, else what `--quick` says, else the defaults"
     usual,asked = subject(),subject(**asked)
     few = QUICK|(dict(pictures=35) if asked['data']=='photos' else {}) if quick else {}
     return usual|few|{k:v for k,v in asked.items() if v!=usual[k]}
@@ -72,7 +73,7 @@ def _options(quick, asked):
 @delegates(subject)
 def reproduce(
     claims:str='C1,C2,C3,C4,C5,C6,C7,C8', # comma-separated; C7 and C8 train on digits, a minute
-    quick:bool=False,     # fewer pictures and 2 random networks: a first look, not a verdict
+    quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look, no verdict
     out:str='report',     # folder for rows, figures and the page
     **kwargs,
 )->Results:
@@ -130,18 +131,22 @@ def _ask(study, asked, rows, out, alone):
                 if first: tqdm.write(f'{c} was not asked: {e}')
     study.passes.bar = None
 
+# %% ../nbs/34_cli.ipynb #dcee4dc3
 def _first_look(study, out, n=64):
     "Seconds a picture, and a first figure, long before the end"
     some = study.given.take(min(n, len(study.given)), study.seed)
-    study.energy(some, 'warming up', net=study.model)
+    of = study.model,some,study.bottleneck
+    how = dict(transform=study.transform, device=study.passes.device, batch_size=study.passes.batch_size)
+    observe(*of, EnergyMap(), **how)                                      # warms up
     t0 = time.perf_counter()
-    seen = study.energy(some, 'first look', net=study.model)
+    seen = observe(*of, EnergyMap(), **how)
     seconds = (time.perf_counter()-t0)/len(some)
     if processes()[0]==0:
         import matplotlib.pyplot as plt
         fig,ax = plt.subplots(figsize=(4.2,3.4), layout='constrained')
         said = f'{study.name}: mean energy of {len(some)} pictures'
         plot_map(seen.mean(), ax).set_title(said, fontsize=9)
+        out.mkdir(parents=True, exist_ok=True)
         fig.savefig(out/'first_look.png', dpi=110)
         plt.close(fig)
     return seconds
@@ -224,7 +229,9 @@ def extract_named(
     "Write activations of a network on pictures into a folder; run again, it goes on from there"
     if not model or not data: raise ValueError('give --model, a network, and --data, pictures')
     net = network(model, arch, size)
-    return extract(net.model, net.transform, data, **kwargs)
+    acts = extract(net.model, net.transform, data, **kwargs)
+    if processes()[0]==0: print(f'{acts}; u1nb.store.Activations.open({str(acts.path)!r}) reads it')
+    return acts
 
 # %% ../nbs/34_cli.ipynb #8e2043ab
 COMMANDS = {'reproduce':reproduce, 'probe':probe, 'train':train, 'extract':extract_named}

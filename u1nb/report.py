@@ -226,7 +226,9 @@ def _c1(rows):
 
 def _c2(rows):
     shown = rows.where(key='symmetric_share', control=['given','random','luminance','gradient'])
-    yield 'symmetry',_intervals(shown, line=('data',), at=.9, xlabel=words('symmetric_share'))
+    fig = _intervals(shown, line=('data',), at=.9, xlabel=words('symmetric_share'))
+    if fig: fig.axes[0].set_xlim(-.2, 1.2)              # a share; of few pictures its interval is far wider
+    yield 'symmetry',fig
 
 def _c3(rows):
     if r:=_first(rows, key='profile', control='given'):
@@ -234,6 +236,7 @@ def _c3(rows):
         plot_profile(r, r.get('curves'), ax)
         yield 'profile',fig
 
+# %% ../nbs/33_report.ipynb #653c3777
 def _c4(rows):
     if r:=_first(rows, key='class_directions'):
         fig,axs = _axes(2)

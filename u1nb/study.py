@@ -131,7 +131,6 @@ class Conditions:
         "With batch-norm statistics of the spare pictures; these are kept, the network is not"
         if self.spare is None:
             raise ValueError('random networks need `spare`: pictures for batch-norm statistics')
-
         if key not in self._statistics:
             calibrated = calibrate_bn(net, self.spare, self.network.transform)
             self._statistics[key] = {n:b.clone() for n,b in calibrated.named_buffers()}
@@ -147,15 +146,18 @@ class Passes:
         self.device,self.batch_size,self.bar,self.total = device,batch_size,None,None
         self.commits,self.sizes,self._done,self._sources = set(),{},{},{}
 
-
+    def begin(self, memo, n):
+        "Count a pass of n pictures, and say on the bar which one it is"
+        self.sizes[memo] = n
+        tag,_,*condition = memo
+        what = [f'pass {len(self.sizes)} of {self.total}:', tag, *map(str, condition)]
+        if self.bar is not None: self.bar.set_description_str(' '.join(what))
 
     def __call__(self, observers, pictures, tag, net, layers, transform, condition):
         "The observers after all pictures; `net()` is made only where the pass must be"
         memo = (tag, str(list(map(described, observers))), *condition.values())
         if memo in self._done: return self._done[memo]
-        self.sizes[memo] = len(pictures)
-        what = [f'pass {len(self.sizes)} of {self.total}:', tag, *map(str, condition.values())]
-        if self.bar is not None: self.bar.set_description_str(' '.join(what))
+        self.begin(memo, len(pictures))
         key = id(pictures),id(transform)
         source = self._sources.setdefault(key, Source(pictures, transform))     # looked at once
         self._done[memo] = self._pass(observers, source, tag, net, layers, condition)
@@ -336,8 +338,9 @@ def memory_and_test(self:Study):
     return seen(self.memory, 'memory'),seen(self.test, 'test')
 
 @patch
-def site_maps(self:Study, pictures):
+def site_maps(self:Study, pictures, what):
     "(N,C,h,w) bottleneck maps, at most 7×7: too large to be kept"
+    self.passes.begin((f'maps {what}',''), len(pictures))
     of = self.model,pictures,self.bottleneck,Collect(maps=at_most_7),self.transform
     seen = observe(*of, device=self.passes.device, progress=self.passes.bar)
     return torch.from_numpy(seen.maps[self.bottleneck])
