@@ -191,7 +191,7 @@ def c4(
     "C4: class-specific bias of the order parameter, and its controls"
     y,g,last,seed = study.labels(),study.ids(study.test),study.bottleneck,study.seed
     rows,add = _begun(study, 'C4', rows, **study.labelled_columns, pictures=len(y))
-    seen = study.look(study.test, 'test', net=study.model)
+    seen = study.look(study.test, 'test', study.layers, net=study.model)
     z,names = seen.z[last],getattr(study.test, 'classes', None)
     _bias_rows(add, class_bias(z, y, g, n_perm, seed, names), seen.class_maps)
     for l in study.layers[:-1]:
@@ -336,7 +336,7 @@ def c5(
     "C5: agreement of the angle in the image plane with the angle in feature space"
     y,g,last,few = study.labels(),study.ids(study.test),study.bottleneck,study.few_test
     rows,add = _begun(study, 'C5', rows, **study.labelled_columns)
-    now = study.look(study.test, 'test', net=study.model)
+    now = study.look(study.test, 'test', study.layers, net=study.model)
     def agree(z, v, y, g, planes=min(n_planes, 200), **more):
         return _agreement_rows(add, z, v, y, g, planes, n_perm, study.seed, **more)
     if why:=agree(now.z[last], now.pooled[last], y, g, n_planes):
@@ -456,7 +456,7 @@ def _site_rows(study, add, n):
     for mode in ('pool','any'):
         e = Memory(mode).add(x[keep], ya[keep]).score(q, yb, g)
         _accuracy_row(add, e, 'maps.few', mode=mode, **{**more, 'memory':len(keep)})
-    energy = torch.as_tensor(study.look(study.test, 'test', net=study.model).class_maps)
+    energy = torch.as_tensor(study.look(study.test, 'test', study.layers, net=study.model).class_maps)
     density = classes/classes.sum((1,2), keepdim=True)
     peak,lean = theta(order_parameter(density)),theta(order_parameter(energy))
     K = min(len(peak), len(lean))

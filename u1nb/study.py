@@ -326,15 +326,15 @@ class Look(namedtuple('Look', 'values maps')):
 
 @patch
 def look(self:Study, pictures, tag, layers=None, **how):
-    "What C4 to C6 are asked of, in one pass"
-    last = list(self.layers if layers is None else layers)[-1]
-    both = [Collect(lean=lean, pooled=pool), Collect(last, map=energy_density)]
+    "What C4 to C6 are asked of, in one pass; of the bottleneck if no layers are named"
+    layers = self.layers[-1:] if layers is None else list(layers)
+    both = [Collect(lean=lean, pooled=pool), Collect(layers[-1], map=energy_density)]
     return Look(*self.see(both, pictures, tag, layers=layers, **how))
 
 @patch
 def memory_and_test(self:Study):
     "What the trained network makes of the pictures to remember, and of those to ask about"
-    def seen(pictures, tag): return self.look(pictures, tag, net=self.model)
+    def seen(pictures, tag): return self.look(pictures, tag, self.layers, net=self.model)
     return seen(self.memory, 'memory'),seen(self.test, 'test')
 
 @patch
