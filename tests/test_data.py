@@ -307,7 +307,7 @@ import pickle,numpy as np
 from torch.utils.data import DataLoader
 from u1nb.data import images, noise, planted, shifted, turned
 if __name__=='__main__':
-    for ds in (images({str(tmp_path/'table')!r}), images('photos', n=4), shifted(images('digits', n=4)), turned(images('digits', n=9).take(3), 'rotated'), noise(3, 32), planted().take(3)):
+    for ds in (images({str(tmp_path/'table')!r}), images('photos', n=4), shifted(images('digits', n=4)), turned(images('digits', n=9).take(3), 'rotated'), noise(3, 32), planted().take(3), planted(ground='scrambled').take(3)):
         a = [(np.asarray(x).sum(),y) for x,y in ds]
         for how in ('fork','spawn') if ds.name=='table' else ('fork',):
             b = [(np.asarray(x).sum(),y) for x,y in DataLoader(ds, batch_size=None, num_workers=1, multiprocessing_context=how)]
@@ -351,3 +351,22 @@ def test_what_cannot_be_read_is_named_or_left_out(tmp_path):
     part = images(tmp_path, errors='skip')
     assert len(part)==5 and len(part.skipped)==1 and '3.png' in part.skipped[0]
     for i in range(5): part[i]
+
+@pytest.mark.parametrize('kw,want', [({}, '6f72fb261813'), (dict(n_directions=4, n=2, seed=3), 'b52efe7d46bd')])
+def test_crops_are_the_old_crops(kw, want):
+    assert hashlib.sha256(b''.join(np.asarray(x).tobytes() for x,_ in planted(**kw))).hexdigest()[:12]==want
+
+def test_composites():
+    "The square alone is pasted, `contrast` of it; grounds differ by scene and seed, not by direction"
+    grey,faint = planted(4, ground='grey'),planted(4, ground='grey', contrast=.25)
+    assert len(grey)==28 and set(grey.groups)==set(planted().groups) and np.array_equal(grey.theta, planted(4).theta)
+    a,b = (np.asarray(o[0][0], dtype=float)-128 for o in (grey, faint))
+    assert a.shape==(224,224,3) and (a[80:144,142:206]!=0).any(-1).mean()>.9 and abs(b-.25*a).max()<1
+    a[80:144,142:206] = 0
+    assert not a.any()
+    one,other,later = (np.asarray(planted(2, ground='scrambled', seed=s)[i][0]) for s,i in ((0,0),(0,1),(1,0)))
+    assert (one==other)[:, 90:130].all() and (one!=later)[:,90:130].mean()>.5
+    assert len(planted(4, 3, ground='scrambled', side=40, field=96))==84
+    assert planted(ground='grey', field=96, side=40)[9][0].size==(96,96)
+    for bad in (dict(ground='green'), dict(ground='grey', side=101), dict(ground='grey', contrast=0)):
+        with pytest.raises(ValueError): planted(**bad)

@@ -710,18 +710,31 @@ def _noise(i, size, kind, seed):
 
 # %% ../nbs/02_data.ipynb #ae4259a9
 def planted(
-    n_directions:int=8, # directions, 2π/n apart, the first along +x
-    n:int=1,            # crops of each scene and direction; the first is the largest, others ≥ .8 of it
-    seed:int=0,         # of the sides
-)->Images:              # labels: directions; `.theta` (N,) planted radians; `.groups`: scenes
-    "The natural photographs that packages ship, cropped with the subject in a known direction"
+    n_directions:int=8,  # directions, 2π/n apart, the first along +x
+    n:int=1,             # pictures of each scene and direction; others ≥ .8 of the first's size
+    seed:int=0,          # of the sizes, and of the scrambled grounds
+    ground:str='crop',   # of the photograph; or the subject pasted: on 'grey', on its scene 'scrambled'
+    side:int=64,         # of the square that is pasted, pixels
+    contrast:float=1.,   # of what is pasted to its ground, in (0,1]
+    field:int=224,       # side of the picture that it is pasted on, pixels
+)->Images:               # labels: directions; `.theta` (N,) planted radians; `.groups`: scenes
+    "The natural photographs that packages ship, with the subject in a known direction"
+    if ground not in ('crop','grey','scrambled'):
+        raise ValueError(f"ground is 'crop', 'grey' or 'scrambled', not {ground!r}")
+    if not (0<side<=.45*field and 0<contrast<=1):
+        raise ValueError(f'side is at most {int(.45*field)} of {field} pixels, and contrast in (0,1]; '
+                         f'got {side} and {contrast}')
     photos = images('photos', 'as_photographed')
     scene,k,i = (o.ravel() for o in np.indices((len(photos), n_directions, n)))
-    side = np.where(i==0, 1, rng(seed, 'planted').uniform(.8, 1, len(i)))
+    scale = np.where(i==0, 1, rng(seed, 'planted').uniform(.8, 1, len(i)))
     theta = np.angle(np.exp(2j*np.pi*k/n_directions))
     names = [f'{360*j/n_directions:.0f}°' for j in range(n_directions)]
-    pictures = _Each(_crop, photos=photos, scene=scene, theta=theta, side=side)
-    data = Images(pictures, k, names, np.array(photos.classes)[scene], 'planted')
+    about = dict(photos=photos, scene=scene, theta=theta, scale=scale)
+    if ground=='crop': pictures,name = _Each(_crop, **about),'planted'
+    else:
+        about |= dict(ground=ground, side=side, contrast=contrast, field=field, seed=seed)
+        pictures,name = _Each(_composite, **about),f'planted on {ground}'
+    data = Images(pictures, k, names, np.array(photos.classes)[scene], name)
     data.theta = theta
     return data
 
@@ -729,13 +742,41 @@ def planted(
 SUBJECTS = dict(astronaut=(.43,.24), chelsea=(.49,.47), coffee=(.47,.38), motorcycle=(.54,.56),
                 rocket=(.50,.62), china=(.33,.47), flower=(.48,.52))
 
-def _crop(i, photos, scene, theta, side):
+def _subject(img, name):
+    "Where a subject is (x,y), and the side of the largest square about it, in pixels"
+    (W,H),(fx,fy) = img.size, SUBJECTS[name]
+    return fx*W, fy*H, 2*min(fx*W, (1-fx)*W, fy*H, (1-fy)*H)
+
+def _crop(i, photos, scene, theta, scale):
     "A square of a photograph, the subject at r=½ and an angle"
     img,k = photos[scene[i]]
-    (W,H),(fx,fy) = img.size, SUBJECTS[photos.classes[k]]
-    s = int(round(side[i]*2*min(fx*W, (1-fx)*W, fy*H, (1-fy)*H)))
-    left,top = fx*W-s/2-s/4*math.cos(theta[i]), fy*H-s/2+s/4*math.sin(theta[i])
+    x,y,s = _subject(img, photos.classes[k])
+    s = int(round(scale[i]*s))
+    left,top = x-s/2-s/4*math.cos(theta[i]), y-s/2+s/4*math.sin(theta[i])
     return shift_view(img, round(left), round(top)).crop((0, 0, s, s))
+
+# %% ../nbs/02_data.ipynb #e411f882
+def _composite(i, photos, scene, theta, scale, ground, side, contrast, field, seed):
+    "A subject's square at .55 of the half-field and an angle, on a ground without content"
+    k,s,r = scene[i],round(side*scale[i]),.55*field/2
+    img = _photo(photos.pictures.paths[k])
+    x,y,cut = _subject(img, photos.classes[k])
+    box = x-.35*cut, y-.35*cut, x+.35*cut, y+.35*cut
+    subject = np.asarray(img.resize((s,s), Image.Resampling.LANCZOS, box), dtype=np.float64)
+    if ground=='grey': a = np.full((field,field,3), 128.)
+    else: a = _scrambled(photos.pictures.paths[k], field, seed).copy()
+    left,top = (round((field-s)/2+o) for o in (r*math.cos(theta[i]), -r*math.sin(theta[i])))
+    at = a[top:top+s,left:left+s]
+    at += contrast*(subject-at)
+    return Image.fromarray(np.rint(a).astype(np.uint8))
+
+@lru_cache(maxsize=32)
+def _scrambled(path, field, seed):
+    "(field,field,3) a photograph's middle, its phases turned at random, in all three colours alike"
+    a = np.asarray(ImageOps.fit(_photo(path), (field,field)), dtype=np.float64)
+    turn = np.fft.fft2(rng(seed, 'ground', path.stem).standard_normal((field,field)))[...,None]
+    turn[0,0] = 1                                          # the mean colour stays
+    return np.fft.ifft2(np.fft.fft2(a, axes=(0,1))*turn/abs(turn), axes=(0,1)).real.clip(0, 255)
 
 # %% ../nbs/02_data.ipynb #37dd9dc7
 class Source:
