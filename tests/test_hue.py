@@ -39,7 +39,8 @@ def test_interval_over_groups_needs_two_of_each_class():
     "With two groups a class, one is tested: its mean is known, how far it may scatter is not"
     groups = np.arange(48)//4
     d = agreement(z, v, lab, groups, n_planes=20, n_perm=19).set_index('pairs')
-    assert d.loc['class means'].lo.isna().all() and d.loc['class means'].value.notna().all()
+    assert d.loc['class means'].lo_groups.isna().all() and d.loc['class means'][['value','lo']].notna().all(axis=None)
+    assert (d.loc['class means'].n==6).all() and (d.loc['within classes'].n==6).all()
 
 def test_refusals():
     refused = {'C ≥ 3':lambda: harmonic(v[:,:2]), 'C ≥ 2':lambda: medial_angle(v[0]), 'needs labels':lambda: fit_plane(v, 'class'),
