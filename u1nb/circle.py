@@ -10,6 +10,7 @@ import math
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch
+from scipy.special import gammaincc
 from torch import Tensor
 from .core import *
 from .core import generator
@@ -174,6 +175,11 @@ class Units:
 
     def means(self, v): return self.sums(v)/np.bincount(self.unit).reshape(-1, *[1]*(v.ndim-1))
 
+    def turns(self):
+        "Ids (U,) of what turns as one in a wild bootstrap: a unit, or all of a stratum"
+        U = len(self.strata)
+        return group_ids(np.where(self.strata>0, U+self.strata, np.arange(U)), U)[0]
+
     def cell_sums(self, v): return sum_at(v, self.cell, len(self.cell_n))   # (N,…) → (cells,…)
 
     def by_class(self, v): return sum_at(v, self.cell_class, self.K)   # (cells,…) → (K,…)
@@ -197,52 +203,105 @@ def class_sums(F, perm, counts):
     return (csr_matrix((np.ones(P*U), perm.ravel(), ends), shape=(P*len(counts), U))@F).reshape(P, len(counts), -1)
 
 # %% ../nbs/12_circle.ipynb #2e1218a8
-def heterogeneity(n, moments):
-    "H (P,), and distances (P,K) from the ray of the others, of n (K,) units and moments' class sums"
-    k = n>=3
-    own = np.full(moments[0].shape, np.nan)
-    if k.sum()<2: return np.full(len(own), np.nan), own
-    n,m = n[k], [o[:,k]/n[k] for o in moments]
-    c,s = m[:2]
-    wc,ws = _weights(n, *m)
-    sc,sn = wc.sum(-1, keepdims=True), ws.sum(-1, keepdims=True)
-    own[:,k] = _from_others(n, m, np.arctan2(sn-ws, sc-wc))
-    mu,best = np.arctan2(sn, sc), np.inf
+def heterogeneity(n, m):
+    "H and the direction μ of its ray, from n (K,) units of mean moments m (5,K)"
+    z = m[0]+1j*m[1]
+    mu,best = np.angle(_directions(n, *m).sum()), (np.inf, 0.)
     for _ in range(4):
         h,v,along = _ray(n, *m, mu)
-        best = np.minimum(best, h.sum(-1))
-        w = np.where(along, n/v, 0)
-        axis = .5*np.arctan2(2*(w*c*s).sum(-1, keepdims=True), (w*(c*c-s*s)).sum(-1, keepdims=True))
-        mu = np.where(np.cos(axis-mu)<0, axis+np.pi, axis)
-    return best, own
+        best = min(best, (h.sum(), mu))
+        axis = np.angle((np.where(along, n/v, 0)*z*z).sum())/2
+        mu = axis+np.pi if np.cos(axis-mu)<0 else axis
+    return best
+
+def mean_moments(x, n):
+    "Means (5,K) of c, s, c², cs, s² of units x (U,) = c+is, sorted by class, n (K,) of each"
+    c,s = x.real, x.imag
+    return np.add.reduceat(np.stack([c, s, c*c, c*s, s*s]), class_starts(n), axis=1)/n
+
+def class_starts(n): return np.append(0, n.cumsum()[:-1]).astype(int)
 
 def _ray(n, c, s, cc, cs, ss, mu):
-    "Squared distance of each class (P,K) from the ray along mu, variance across, leans along?"
+    "Squared distance of each class (K,) from the ray along mu, variance across, leans along?"
     a,b = np.cos(mu), np.sin(mu)
     across,v = b*c-a*s, np.maximum(b*b*cc-2*a*b*cs+a*a*ss, 1e-12)
     along = a*(ss*c-cs*s)+b*(cc*s-cs*c)>0
-    full = (ss*c*c-2*cs*c*s+cc*s*s)/np.maximum(cc*ss-cs*cs, 1e-12)
-    return n*np.where(along, across**2/v, np.minimum(full, 1)), v, along
+    return np.where(along, n*across**2/v, _from_zero(n, c, s, cc, cs, ss)), v, along
 
-def _weights(n, c, s, cc, cs, ss):
-    "Each class's direction (P,K) as a vector of length n/δ, δ its circular dispersion"
+def _from_zero(n, c, s, cc, cs, ss):
+    "Squared distance of each class from the ray's end"
+    return n*np.minimum((ss*c*c-2*cs*c*s+cc*s*s)/np.maximum(cc*ss-cs*cs, 1e-12), 1)
+
+def _directions(n, c, s, cc, cs, ss):
+    "Each class's direction (K,) as a vector of length n/δ, δ its circular dispersion"
     R2 = np.maximum(c*c+s*s, 1e-12)
     v = np.maximum((s*s*cc-2*c*s*cs+c*c*ss)/R2, 1e-3)            # E sin²(θ-θ̄) = (1-ρ₂)/2
-    w = n*np.sqrt(R2)/v
-    return w*c, w*s
+    return n*np.sqrt(R2)/v*(c+1j*s)
+
+# %% ../nbs/12_circle.ipynb #f11b0001
+# H and its p; distances (K,) of classes from the ray of the others, and theirs
+Directions = namedtuple('Directions', 'H p own p_own')
+
+def direction_tests(u, n_perm, seed):
+    "Do the classes of `Units` share one direction? By random flips; NaN for classes of 1 or 2 units"
+    big,res = u.counts>=3, np.full((2,u.K), np.nan)
+    if big.sum()<2: return Directions(np.nan, np.nan, *res)
+    n,keep = u.counts[big], big[u.unit_class]
+    x,turn = u.means(phasor(u.z))[keep], u.turns()[keep]
+    m = mean_moments(x, n)
+    H,mu = heterogeneity(n, m)
+    rest = _directions(n, *m)
+    rest = np.angle(rest.sum()-rest)
+    own,limit = _from_others(n, m, rest)
+    def flipped(i):
+        k = min(step, n_perm-i)
+        coins = torch.randint(2, (k, turn.max()+1), generator=generator(seed, 'flips', i), dtype=torch.int8)
+        z = signed_means(2.*coins.numpy()[:,turn]-1, x, n)
+        return *ray_parts(n, m, z, mu), (_distances(n, m, z, rest)>=limit).sum(0)
+    step = max(1, min(n_perm, 2_000_000//len(x)))
+    with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as ex:
+        across,against,hits = zip(*ex.map(flipped, range(0, n_perm, step)))
+    seen = ray_parts(n, m, (m[0]+1j*m[1])[None], mu)
+    tails = [_tail(o[0], np.concatenate(d)) for o,d in zip(seen, (across, against))]
+    both = np.minimum(tails[0]/.9, tails[1]/.1)
+    res[:,big] = own, (1+sum(hits))/(1+n_perm)
+    return Directions(H, float((both<=both[0]*(1+1e-9)).mean()), *res)
+
+# %% ../nbs/12_circle.ipynb #f11b0002
+def signed_means(signs, x, n):
+    "Class means (P,K) of units x (U,) times signs (P,U)"
+    k = class_starts(n)
+    return np.stack([signs[:,i:j]@x[i:j] for i,j in zip(k, [*k[1:], len(x)])], 1)/n
+
+def ray_parts(n, m, z, mu):
+    "Distances (P,) of class means z (P,K) across and against the ray along mu; m (5,K) says who is against"
+    _,v,along = _ray(n, *m, mu)
+    r,w = z*np.exp(-1j*mu), n/v
+    known = (m[0]+1j*m[1])*np.exp(-1j*mu)
+    L,Q,X = (w*known.real**2).sum(), (w*r.imag**2).sum(-1), (w*known.real*r.imag).sum(-1)
+    return (L+Q)/2-np.hypot((L-Q)/2, X), ((_from_zero(n, z.real, z.imag, *m[2:])-w*r.imag**2)*~along).sum(-1)
+
+def _distances(n, m, z, mu):
+    "Squared distance (P,K) of class means z (P,K) from the ray along mu; m (5,K) says who is against it"
+    _,v,along = _ray(n, *m, mu)
+    return np.where(along, n/v*(z*np.exp(-1j*mu)).imag**2, _from_zero(n, z.real, z.imag, *m[2:]))
 
 def _from_others(n, m, rest):
-    "Each class's distance (P,K) from the ray along the others' direction, which is an estimate too"
-    c,s = m[:2]
+    "Each class's distance (K,) from the ray along the others' direction, which is an estimate too"
     own,v,along = _ray(n, *m, rest)
-    known = np.where(along, n*(c*np.cos(rest)+s*np.sin(rest))**2/v, 0)
-    return own/(1+known/np.maximum(known.sum(-1, keepdims=True)-known, 1e-12))
+    known = np.where(along, n*(m[0]*np.cos(rest)+m[1]*np.sin(rest))**2/v, 0)
+    own = own/(1+known/np.maximum(known.sum()-known, 1e-12))
+    return own, own-1e-11*np.maximum(own, 1)
+
+def _tail(seen, draws):
+    "Upper tail (1+P,) of a gamma distribution with the draws' mean and variance, at `seen` and at the draws"
+    mean,var = draws.mean(), draws.var()
+    if var<1e-20: return np.ones(1+len(draws))
+    return gammaincc(mean*mean/var, np.append(seen, draws).clip(0)*mean/var)
 
 # %% ../nbs/12_circle.ipynb #8eea6c22
 # roots (2,) of W⁻¹B, descending; axis in [0,π); variates (U,2); two: can means leave a line? η²
 Canonical = namedtuple('Canonical', 'roots axis variates two eta2')
-
-def class_starts(n): return np.append(0, n.cumsum()[:-1]).astype(int)
 
 def canonical(z, n):
     "Canonical analysis of vectors z (U,2), sorted by class, n (K,) of each"
@@ -281,9 +340,9 @@ def permutation_tests(u, n_perm, seed):
     U,n,F = len(u.strata), u.counts, bias_features(u)
     can = canonical(columns(u.means(u.z)), n)
     v1,v2 = can.variates.T
-    turn = group_ids(np.where(u.strata>0, U+u.strata, np.arange(U)), U)[0]   # a scene turns as one
+    turn = u.turns()
     def statistics(perm, second):
-        res = bias_statistics(class_sums(F, perm, n.astype(int)), n, u.single)
+        res = bias_statistics(class_sums(F, perm, n.astype(int)), n)
         return {**res, 'second':second_root(v1, second, n)}
     def as_extreme(i):
         m = min(step, n_perm-i)
@@ -297,27 +356,23 @@ def permutation_tests(u, n_perm, seed):
     with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as ex:
         parts = list(ex.map(as_extreme, range(0, n_perm, step)))
     p = {k:(1+sum(part[k] for part in parts))/(1+n_perm)+0*o for k,o in obs.items()}   # NaN where o is
-    return obs, p if can.two else {**p, 'second':1.}, can
+    d = direction_tests(u, n_perm, seed)
+    obs.update(heterogeneity=d.H, classes=d.own)
+    p.update(heterogeneity=d.p, classes=d.p_own, second=p['second'] if can.two else 1.)
+    return obs, p, can
 
 def bias_features(u):
-    "Columns (U,D) whose class sums the statistics need: 8 where each unit is one picture, else 16"
+    "Columns (U,11) whose class sums the statistics need"
     e = phasor(u.z)
     F = u.sums(columns(e, e*e, phasor(u.z-u.z.mean()), u.z))
-    if not u.single:
-        m = u.means(columns(e, u.z))
-        F = np.column_stack([F, np.bincount(u.unit), m[:,:2], m[:,:1]*m[:,:2], m[:,1]**2, m[:,2:]])
-    return np.ascontiguousarray(F)
+    return np.ascontiguousarray(np.column_stack([F, np.bincount(u.unit), u.means(columns(u.z))]))
 
-def bias_statistics(M, n, single):
-    "Statistics by name (P,), of 'classes' (P,K), from class sums M of `bias_features`"
-    C,S,C2,S2,Cc,Sc,X,Y = (M[...,i] for i in range(8))
-    N = n if single else M[...,8]
-    moments = (C, S, (n+C2)/2, S2/2, (n-C2)/2) if single else [M[...,i] for i in range(9,14)]
-    means = (X, Y) if single else (M[...,14], M[...,15])
+def bias_statistics(M, n):
+    "Statistics by name (P,), from class sums M of `bias_features`"
+    C,S,C2,S2,Cc,Sc,X,Y,N,x,y = np.moveaxis(M, -1, 0)
     power = lambda N,*vs: (sum(v*v for v in vs)/N).sum(-1)
-    H,own = heterogeneity(n, moments)
     return dict(T=power(N, C, S), T_centred=power(N, Cc, Sc), T_x=power(N, X), T_y=power(N, Y), T_2=power(N, C2, S2),
-                eta2=power(n, *means), heterogeneity=H, classes=own)
+                eta2=power(n, x, y))
 
 # %% ../nbs/12_circle.ipynb #4f671ff4
 def jackknife_interval(value, deleted):
