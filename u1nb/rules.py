@@ -77,9 +77,9 @@ def number_words(clause):
 def asked(clause, row=None):
     "The test of a clause in words, such as 'lower bound ≥ 1.5'; with the number that a row makes it"
     t = clause.threshold if isinstance(clause.threshold, str) else f'{clause.threshold:g}'
-    if row and t in THRESHOLDS:
-        if t=='5/K' and row.get('K', 10)<10: t = '(1 + 1/K)/2'
-        t += f' = {threshold(clause, row):.2g}'
+    if row and (at:=threshold(clause, row))==at and t in THRESHOLDS:
+        if t=='5/K' and row['K']<10: t = '(1 + 1/K)/2'
+        t += f' = {at:.2g}'
     how = '>' if clause.threshold==0 else '≥'
     above = f'lower bound {how} {t}'
     said = {'above':above, 'below':f'upper bound < {t}', 'p below':f'p < {t}', 'at least':f'≥ {t}'}
@@ -302,7 +302,7 @@ def _together(said, rule):
     if 'met' in map(of.get, crown) and 'excluded' in map(of.get, brim): return name
     return 'not supported' if 'excluded' in first else 'inconclusive'
 
-def _said(clause, rows, given):
+def _said(clause, rows, given='given'):
     "What the rows of a clause say; a clause without a row is open"
     control = given if clause.control=='given' else clause.control
     rows = [r for r in rows if (r['key'],r['control'])==(clause.key,control)]
@@ -443,3 +443,16 @@ def _over_tasks(cell, rule, families):
     each = {f"{s.row['model']} on {s.row['data']}, {s.row['optimizer']}":said(s) for s in tasks}
     of = sorted({families.get(s.row['model'], s.row['model']) for s in tasks})
     return Verdict(rule.claim, rule.reading, cell.verdict, _counts(list(each.values())), of, each)
+
+# %% ../nbs/30_rules.ipynb #80c15613
+def changed(rows, folder):
+    "Cells whose verdict after Holm is not that of rules 1, kept in `folder`: a DataFrame"
+    import pandas as pd
+    d = pd.read_csv(f'{folder}/verdicts-rules-1.csv')
+    of = {(c,o):judge_claim(rows, c, demo=o) for c,o in set(zip(d.claim, d.demo))}
+    def now(o):
+        v = of[o.claim,o.demo]
+        return v.cells.get(f'{o.model} on {o.data}', v.verdict)   # all tasks are one cell
+    d['rules 2'] = list(map(now, d.itertuples()))
+    d = d.rename(columns={'corrected':'rules 1'})[['claim','model','data','demo','rules 1','rules 2']]
+    return d[d['rules 1']!=d['rules 2']].reset_index(drop=True)
