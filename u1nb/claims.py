@@ -554,7 +554,8 @@ def _control_rows(add, d, one, tasks, random, kind, weight):
 def _pooled_row(add, gains, random, control, against, **more):
     by,v,df = 'draw' if random else 'seed',Interval(*[math.nan]*4, 0),math.nan
     if gains: v,df = pooled((v, g.groupby(by).difference.mean()) for v,g in gains.values())
-    of = dict(against=against, df=df, smallest=smallest_effect(v.se, 1+df))
+    of = dict(against=against, df=df, runs=sum(len(g) for _,g in gains.values()))
+    of |= dict(smallest=smallest_effect(v.se, 1+df))
     add('gain.pooled', v, control, **of, **{**_unsure(v), **more})
 
 def _unsure(v):

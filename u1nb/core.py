@@ -108,7 +108,7 @@ def add(self:Results,
 )->dict:                         # the row
     "Append a row and write it out"
     i,now = interval,time.perf_counter()
-    row = dict(self.common, claim=claim, reading=reading, key=key, control=control)
+    row = {'rules':2, **self.common}|dict(claim=claim, reading=reading, key=key, control=control)
     if i is not None: row.update(i._asdict(), df=i.n-1, smallest=smallest_effect(i.se, i.n))
     row |= {'seconds':round(now-self._t, 2), **cols, 'commit':commit(), 'versions':versions()}
     row['command'],self._t = row.get('command') or command(),now
@@ -120,8 +120,8 @@ def add(self:Results,
 
 # %% ../nbs/00_core.ipynb #c38da8bb
 #: columns of a row, in the order in which they are written; a row's own follow
-COLUMNS = """claim reading key model data layer value lo hi se df n groups pictures control verdict
-             smallest demo seconds device commit versions command""".split()
+COLUMNS = """claim reading rules key model data layer value lo hi se df n groups pictures control
+             verdict smallest demo seconds device commit versions command""".split()
 
 def _line(row): return json.dumps(row, ensure_ascii=False)+'\n'
 
@@ -216,7 +216,8 @@ def one(self:Results, **cols)->dict:
 # %% ../nbs/00_core.ipynb #dd76ac9a
 def _differences(rows, names=None):
     "The columns that tell rows apart, or those named, with some of their values"
-    names = names or dict.fromkeys(k for r in rows for k in r if k in _SHOWN or k not in COLUMNS)
+    tell = *_SHOWN,'rules'
+    names = names or dict.fromkeys(k for r in rows for k in r if k in tell or k not in COLUMNS)
     names = [c for c in names if c!='value' and not any(isinstance(r.get(c), (list,dict)) for r in rows)]
     values = {c:list(dict.fromkeys(repr(r.get(c)) for r in rows)) for c in names}
     told = [f'{c} ({", ".join(v[:6])})' for c,v in values.items() if len(v)>1]

@@ -17,7 +17,8 @@ from .sombrero import plot_profile
 from .angle import plot_directions,plot_planted,plot_resultants
 from .memory import plot_accuracy_map
 from .trials import plot_forest
-from .rules import MARKS,RULES,asked,cells_of,judge_cell,judge_claim,number_of,words
+from .rules import MARKS,RULES,THRESHOLDS,asked,beside,cells_of,current,judge_cell,judge_claim
+from .rules import number_of,threshold,words
 
 # %% ../nbs/33_report.ipynb #8e767213
 def _of(key, *controls): return [(key,c) for c in controls]
@@ -79,7 +80,7 @@ def _headline(rule, rows):
     mine = strongest(numbers([evidence]))
     beside = [r for r in numbers(controls) if _comparable(r, mine)]
     control = strongest(beside, min if rule.flat else max)
-    sentence = SENTENCES[rule.claim].get(verdict, 'cannot tell')
+    sentence = SENTENCES[rule.claim].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
     return Headline(rule.claim, verdict, sentence, name, mine, control)
 
 def _comparable(r, mine):
@@ -102,10 +103,17 @@ def clause_table(
         for cell,rs in cells_of(rows, rule, demo).items():
             verdict,said = judge_cell(rs, rule)
             weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # the last is kept
-            told = {_asks(s):f'{MARKS[s.state]} {number_of(s)}' for s in weakest}
+            told = {_asks(s):_told(s) for s in weakest}
             name = f'all tasks{", demo"*demo}' if rule.flat else title(*cell)
             columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict':verdict}
     return pd.DataFrame(columns).fillna('')
+
+def _told(said):
+    "What a clause rests on; what is asked, and what that stands beside, where the row says it"
+    c,r = said.clause,said.row
+    text = f'{MARKS[said.state]} {number_of(said)}'
+    if c.threshold not in THRESHOLDS or r.get('open') or (t:=threshold(c, r))!=t: return text
+    return '; '.join(filter(None, [text, f'asked {t:.2g}', beside(c, r)]))
 
 def _asks(said):
     "What a clause asks, with what tells it from others of its key"
@@ -192,7 +200,7 @@ def figures(
     claim:str,     # 'C1'
 )->dict:           # name → matplotlib figure
     "The figures of a claim"
-    mine = rows.where(claim=claim)
+    mine = current(rows.where(claim=claim, reading='first'))
     return {name:fig for name,fig in FIGURES[claim](mine) if fig is not None}
 
 # %% ../nbs/33_report.ipynb #b5fc7bd3

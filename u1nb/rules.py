@@ -18,14 +18,20 @@ Clause.__doc__ = "A test of rows by `key` and `control`; a precondition has `hal
 # %% ../nbs/30_rules.ipynb #d832b645
 #: thresholds that depend on the row
 THRESHOLDS = {'last ring − pitch': lambda r: r['last_ring']-r['pitch'],  # a minimum in the field
-              '5/K': lambda r: 5/r['K'],                                 # five times chance
-              'random planes': lambda r: r['planes_99']}                 # their 99th percentile
+              '5/K': lambda r: min(5, (r['K']+1)/2)/r['K'], # with K ≤ 9 it is (1 + 1/K)/2
+              'random planes': lambda r: r['planes_99'],                 # their 99th percentile
+              'gaussian draws': lambda r: r['draws_95']}                 # their 95th percentile
 
 def threshold(clause, row):
     "A clause's threshold for a row; NaN where the row does not have it"
     t = THRESHOLDS.get(clause.threshold, lambda r: clause.threshold)
     try: return math.nan if (v:=t(row)) is None else float(v)
     except KeyError: return math.nan
+
+def numbers(row):
+    "A row's value, lo and hi, infinite where it says so; NaN where there is none"
+    far = {k.lstrip('-'):-math.inf if '-' in k else math.inf for k in row.get('infinite') or ()}
+    return [far.get(k, math.nan if row.get(k) is None else row[k]) for k in ('value','lo','hi')]
 
 # %% ../nbs/30_rules.ipynb #a832ebfa
 def judge_clause(
@@ -37,24 +43,24 @@ def judge_clause(
     if row.get('vacuous'): return 'met'     # its control has nothing that could explain anything
     if row.get('open'): return 'open'
     t = threshold(clause, row)
-    far = {k.lstrip('-'):-math.inf if '-' in k else math.inf for k in row.get('infinite', ())}
-    def number(k): return far.get(k, math.nan if row.get(k) is None else row[k])
-    v,lo,hi,p = map(number, ('value','lo','hi','p'))
+    p = math.nan if row.get('p') is None else row['p']
+    v,lo,hi = numbers(row)
     above = lo>=t and lo>0, hi<t or hi<=0<=t
     tests = {'p below':(p<t, False), 'at least':(v>=t, False), 'below':(hi<t, lo>=t)}
     met,out = tests.get(clause.test, above)
     return 'met' if met else 'excluded' if out else 'open'
 
 # %% ../nbs/30_rules.ipynb #4af1a94b
-class Rule(namedtuple('Rule', 'claim reading asks clauses planes named flat',
-                      defaults=((), None, None))):
-    """A claim's clauses. The best of `planes` is judged. `named`: a verdict, what it needs met, and
-    of what one is excluded. `flat`: rows are tasks; an interval within ±`flat` is no gain"""
+class Rule(namedtuple('Rule', 'claim reading asks clauses planes holm named unfit flat',
+                      defaults=((), False, None, None, None))):
+    """A claim's clauses. The best of `planes` is judged, with `holm` corrected for being the best.
+    `named`: a verdict, of what it needs one met, and of what one excluded. `unfit`: where no model
+    fits, a verdict and the clauses that make it. `flat`: rows are tasks; within ±`flat` is no gain"""
     def __repr__(self): return f'{self.claim} ({self.reading}): {len(self.clauses)} clauses'
     def _repr_markdown_(self):
         head = f'**{self.claim}** ({self.reading} reading): {self.asks}'
-        def line(c): return c.half or 'before',words(c.key),words(c.control),asked(c)
-        return as_table(head, 'half | number | beside | asked', map(line, self.clauses))
+        def line(c): return c.half or 'before',number_words(c),asked(c),beside(c)
+        return as_table(head, 'half | number | asked | beside', map(line, self.clauses))
 
 # %% ../nbs/30_rules.ipynb #f83190c3
 def as_table(head, columns, lines):
@@ -63,13 +69,30 @@ def as_table(head, columns, lines):
     rule,rows = '|'.join('---' for _ in columns.split('|')),map(cells, lines)
     return '\n'.join([head, '', *(f'| {r} |' for r in (columns, rule, *rows))])
 
-def asked(clause):
-    "The test of a clause in words, such as 'lower bound ≥ 1.5'"
+def number_words(clause):
+    "What the number of a clause is, in words"
+    of = {'mirrored':', mirrored pictures averaged in'}      # says whose number it is
+    return words(clause.key)+of.get(clause.control, '')
+
+def asked(clause, row=None):
+    "The test of a clause in words, such as 'lower bound ≥ 1.5'; with the number that a row makes it"
     t = clause.threshold if isinstance(clause.threshold, str) else f'{clause.threshold:g}'
+    if row and (at:=threshold(clause, row))==at and t in THRESHOLDS:
+        if t=='5/K' and row['K']<10: t = '(1 + 1/K)/2'
+        t += f' = {at:.2g}'
     how = '>' if clause.threshold==0 else '≥'
     above = f'lower bound {how} {t}'
     said = {'above':above, 'below':f'upper bound < {t}', 'p below':f'p < {t}', 'at least':f'≥ {t}'}
     return said.get(clause.test, f'{above}, Holm over tasks')
+
+def beside(clause, row=None):
+    "What the number of a clause stands beside, in words; with its own number where a row has it"
+    if row and clause.threshold=='5/K' and 'K' in row:
+        return f"chance would be 1/{row['K']} = {1/row['K']:.2g}"
+    at = {'5/K':'chance, 1/K', 'random planes':'the 99th percentile of random planes',
+          'gaussian draws':'the 95th percentile of Gaussian draws'}
+    own = '' if clause.control in ('given','mirrored') else words(clause.control)
+    return at.get(clause.threshold, own)
 
 # %% ../nbs/30_rules.ipynb #df5cc775
 _RIVALS = 'constant','gaussian','lorentzian','cosine'
@@ -77,9 +100,17 @@ _OTHERS = 'smoothing','sample','directions','simplex','mse/4'
 _BEATS = [Clause(1, f'score.minus_{k}', 'given', 'above', 0) for k in _RIVALS]
 _ARMS = [Clause(2, 'gain.pooled', k, 'above', 0) for k in _OTHERS]
 _ARMS += [Clause(2, 'imagenet', 'given', 'at least', 1)]
+_BIAS = [Clause(1, 'heterogeneity', 'given', 'p below', .01),
+         Clause(1, 'symmetry', 'given', 'p below', .01),
+         Clause(1, 'omega2', 'given', 'above', .01),
+         Clause(1, 'reliability', 'given', 'above', .5),
+         Clause(1, 'reliability', 'mirrored', 'above', .5),
+         Clause(1, 'omega2.minus_random', 'random', 'above', 0),
+         Clause(2, 'second_root', 'given', 'p below', .01),
+         Clause(2, 'omega2.minus_luminance', 'luminance', 'above', 0),
+         Clause(2, 'omega2.minus_gradient', 'gradient', 'above', 0)]
 
-#: (claim, reading) → Rule
-RULES = {(r.claim,r.reading):r for r in [
+_FIRST = [
     Rule('C1', 'first', 'is the energy concentrated about the image centre, and is that learned?', [
         Clause(1, 'kappa', 'uniform', 'above', 1.5),
         Clause(1, 'kappa.minus_earlier', 'earlier', 'above', 0),
@@ -94,17 +125,11 @@ RULES = {(r.claim,r.reading):r for r in [
         Clause(1, 'r_v', 'given', 'below', 'last ring − pitch'),
         Clause(1, 'rise', 'given', 'above', .05),
         Clause(1, 'rise_measured', 'given', 'above', .05),
-        *_BEATS], named=('crown without brim', 'mu2', ('lam','r_v','rise','rise_measured'))),
-    Rule('C4', 'first', 'does each class pull the energy towards an angle of its own?', [
-        Clause(1, 'heterogeneity', 'given', 'p below', .01),
-        Clause(1, 'symmetry', 'given', 'p below', .01),
-        Clause(1, 'omega2', 'given', 'above', .01),
-        Clause(1, 'reliability', 'given', 'above', .5),
-        Clause(1, 'reliability', 'mirrored', 'above', .5),
-        Clause(1, 'omega2.minus_random', 'random', 'above', 0),
-        Clause(2, 'second_root', 'given', 'p below', .01),
-        Clause(2, 'omega2.minus_luminance', 'luminance', 'above', 0),
-        Clause(2, 'omega2.minus_gradient', 'gradient', 'above', 0)]),
+        *_BEATS], unfit=('crown and brim', [
+            Clause(1, 'crown', 'given', 'above', 0),
+            Clause(1, 'brim', 'given', 'above', .05)]),
+        named=('crown without brim', ('mu2','crown'), ('lam','r_v','rise','rise_measured','brim'))),
+    Rule('C4', 'first', 'does each class pull the energy towards an angle of its own?', _BIAS),
     Rule('C5', 'first', 'is the angle in feature space the angle in the image plane?', [
         Clause(1, 'agreement.classes', 'given', 'above', .3),
         Clause(1, 'agreement.classes', 'given', 'above', 'random planes'),
@@ -121,7 +146,27 @@ RULES = {(r.claim,r.reading):r for r in [
     Rule('C8', 'first', 'does a U(1) target with random angles do so?', [
         Clause(0, 'draws', 'given', 'at least', 5),
         Clause(1, 'gain', 'onehot', 'above all', 0),
-        *_ARMS], flat=.002)]}
+        *_ARMS], flat=.002)]
+
+# %% ../nbs/30_rules.ipynb #9fa705f2
+_INFORMATIVE = [
+    Rule('C1', 'informative', 'are the informative sites at the centre, and is that learned?', [
+        Clause(1, 'kappa', 'uniform', 'above', 1.5),
+        Clause(2, 'kappa.minus_shuffled', 'shuffled', 'above', .1),
+        Clause(2, 'kappa.minus_random', 'random', 'above', .1)]),
+    Rule('C3', 'informative', 'is the order parameter rarer at its mean than on a ring?', [
+        Clause(1, 'ring', 'given', 'above', 1),
+        Clause(1, 'ring', 'given', 'above', 'gaussian draws')]),
+    Rule('C4', 'informative', 'do the informative sites of each class have an angle of their own?', [
+        *_BIAS, Clause(2, 'omega2.minus_energy', 'energy', 'above', 0)]),
+    Rule('C5', 'informative', 'do the informative sites of a class share a hue, and is it its angle?', [
+        Clause(1, 'hue.gain', 'others', 'above', .05),
+        Clause(1, 'hue.gain', 'others', 'above', 'random planes'),
+        Clause(2, 'agreement.classes', 'given', 'above', .3)],
+        planes=('pca','class','dipole'), holm=True)]
+
+#: (claim, reading) → Rule
+RULES = {(r.claim,r.reading):r for r in _FIRST+_INFORMATIVE}
 
 # %% ../nbs/30_rules.ipynb #60692bc7
 #: key of a row or of a control → words
@@ -172,7 +217,21 @@ LABELS = {
     'few':'trained, the pictures that random networks saw', 'maps':'maps in the memory',
     'maps.few':'maps in a small memory', 'onehot':'one-hot', 'smoothing':'label smoothing',
     'sample':'per-image angle', 'directions':'other directions', 'simplex':'even simplex',
-    'mse/4':'mse at a quarter'}
+    'mse/4':'mse at a quarter',
+    'fit.chi2':'misfit of the best model, χ²', 'crown':'crown, without a model',
+    'brim':'brim, without a model, share of the crown',
+    'kappa.minus_shuffled':'κ(½) less that of shuffled labels', 'ring':'density of z, ring over mean',
+    'omega2.minus_energy':'ω² less that of the energy',
+    'hue.gain':'R̄ of hue, informative sites less others',
+    'auc':'where energy is, is the class? (AUC)', 'auc.minus_random':'AUC less random networks’',
+    'ridge':'R² of z from the pooled vector',
+    'ridge.minus_random':'R² of z from the pooled vector, less random networks’',
+    'informative':'share of informative sites', 'accuracy.drawn':'accuracy over memories drawn anew',
+    'planted.composite':'composites: planted and measured θ, ρ', 'energy':'energy', 'others':'other sites',
+    'lookalikes':'sites whose neighbour is as similar but of another class',
+    'centred':'each class’s mean map removed', 'turned':'quarter turns of the picture',
+    'inner':'the border ring left out', 'site':'neighbours at the same site',
+    'mean':'about the mean activation', 'grey':'on grey', 'scrambled':'on a phase-scrambled scene'}
 
 # %% ../nbs/30_rules.ipynb #ea47c899
 def words(key:str)->str:
@@ -180,7 +239,7 @@ def words(key:str)->str:
     return LABELS.get(key, str(key))
 
 # %% ../nbs/30_rules.ipynb #89f0360c
-Said = namedtuple('Said', 'clause row state')
+Said = namedtuple('Said', 'clause row state times', defaults=(1,))  # `times`: of so many the best
 MARKS = {'met':'✓', 'excluded':'✗', 'open':'·', 'not applicable':'–'}
 
 class Cell(namedtuple('Cell', 'verdict said')):
@@ -191,14 +250,14 @@ class Cell(namedtuple('Cell', 'verdict said')):
         return as_table(head, ' | number | value | asked | beside', map(_line, self.said))
 
 def _line(s):
-    c = s.clause
-    return f'{MARKS[s.state]} {s.state}',words(c.key),number_of(s),asked(c),words(c.control)
+    c,mark = s.clause,f'{MARKS[s.state]} {s.state}'
+    return mark,number_words(c),number_of(s),asked(c, s.row),beside(c, s.row)
 
 def number_of(said):
     "The number that a clause rests on, as text; gains in points"
     c,r = said.clause,said.row
-    if c.test=='p below': return '' if r.get('p') is None else f"p={r['p']:.2g}"
     if why:=r.get('open') or r.get('vacuous'): return why
+    if c.test=='p below': return '' if r.get('p') is None else f"p={r['p']:.2g}"
     if c.key not in ('gain','gain.pooled'): return interval_text(r)
     return interval_text({k:100*r[k] for k in ('value','lo','hi') if r.get(k) is not None})
 
@@ -211,37 +270,49 @@ def judge_cell(
     "The verdict of one network on one data set"
     if not rule.planes: return _cell(rows, rule, given)
     cells = [_cell([r for r in rows if r.get('plane')==p], rule, given) for p in rule.planes]
-    return max(cells, key=_promise)
+    best,there = max(cells, key=_promise),sum(any(s.row for s in c.said) for c in cells)
+    return _best_of(there, best, rule) if rule.holm else best
 
 def _cell(rows, rule, given):
-    said = []
-    for c in rule.clauses:
-        control = given if c.control=='given' else c.control
-        said += _said(c, [r for r in rows if (r['key'],r['control'])==(c.key,control)])
-    return Cell(_together([s for s in said if s.state!='not applicable'], rule), said)
+    def said(clauses): return [s for c in clauses for s in _said(c, rows, given)]
+    mine = said(rule.clauses)
+    if not (why:=rule.unfit and _no_model(rows, given)): return Cell(_together(mine, rule), mine)
+    name,clauses = rule.unfit
+    other = said(clauses)
+    verdict = name if (v:=_together(other, rule))=='supported' else v
+    mine = [Said(s.clause, {**s.row, 'open':why}, 'open') for s in mine]
+    return Cell(f'{verdict} (no model fits)', other+mine)
+
+def _no_model(rows, given, p=.001):
+    "Why fitted parameters say nothing, if even the best model misses the rings"
+    for r in rows:
+        if (r['key'],r['control'])!=('fit.chi2',given) or r.get('p') is None or r['p']>=p: continue
+        return f"no model fits: χ² of the best {r['value']:.3g}, p<{p:g}"
 
 def _together(said, rule):
     "The verdict that states make"
+    said = [s for s in said if s.state!='not applicable']
     before,first,then = ([s.state for s in said if s.clause.half==h] for h in (0,1,2))
     if set(before)-{'met'}: return 'inconclusive'
     if rule.flat and all(_flat(s.row, rule.flat) for s in said if s.clause.test=='above all'):
         return 'not supported'
     if set(first)=={'met'}: return 'partly' if set(then)-{'met'} else 'supported'
-    name,crown,brim = rule.named or (None,None,())
+    name,crown,brim = rule.named or (None,(),())
     of = {s.clause.key:s.state for s in said}
-    if of.get(crown)=='met' and 'excluded' in [of[k] for k in brim]: return name
+    if 'met' in map(of.get, crown) and 'excluded' in map(of.get, brim): return name
     return 'not supported' if 'excluded' in first else 'inconclusive'
 
-def _said(clause, rows):
+def _said(clause, rows, given='given'):
     "What the rows of a clause say; a clause without a row is open"
+    control = given if clause.control=='given' else clause.control
+    rows = [r for r in rows if (r['key'],r['control'])==(clause.key,control)]
     if not rows: return [Said(clause, {}, 'open')]
-    alone = [Said(clause, r, judge_clause(clause, r)) for r in rows]
-    if clause.test!='above all': return alone
-    ps = holm([1. if s.row.get('open') else one_sided(s) for s in alone])
-    def state(r, p):
-        if r.get('open'): return 'open'
-        return 'met' if p<=.025 and r['lo']>0 else 'excluded' if r['hi']<0 else 'open'
-    return [Said(clause, r, state(r, p)) for r,p in zip(rows, ps)]
+    def alone(clause): return [Said(clause, r, judge_clause(clause, r)) for r in rows]
+    if clause.test!='above all': return alone(clause)
+    ways = alone(clause),alone(clause._replace(test='below'))
+    both = zip(rows, *(holm(list(map(one_sided, ss))) for ss in ways))
+    return [Said(clause, r, 'met' if up<=.025 else 'excluded' if down<=.025 else 'open')
+            for r,up,down in both]
 
 def _flat(r, most):
     return not r.get('open') and r.get('lo') is not None and -most<=r['lo'] and r['hi']<=most
@@ -252,18 +323,40 @@ def _promise(cell):
 
 # %% ../nbs/30_rules.ipynb #1be5fdc8
 def one_sided(said):
-    "p of a clause: how many standard errors its threshold lies from the value; 0 or 1 without any"
-    from scipy.stats import t
-    c,r = said.clause,said.row
-    if c.test=='p below': return 1. if r.get('p') is None else min(1., r['p']*.025/c.threshold)
-    if not r.get('se') or r.get('value') is None: return 0. if said.state=='met' else 1.
-    z = (r['value']-threshold(c, r))/r['se']*(-1 if c.test=='below' else 1)
-    return float(t.sf(z, max(1, r.get('df') or r['n']-1)))
+    "p of a clause, from its interval: at most .025 where it is met, and nowhere else"
+    c,r,met = said.clause,said.row,said.state=='met'
+    if c.test=='p below': p = r['p']*.025/c.threshold if r.get('p') is not None else math.nan
+    else: p = math.nan if c.test=='at least' else tail(threshold(c, r), r, c.test=='below')
+    if r.get('open') or p!=p: p = 0. if met else 1.      # nothing to go by, other than the state
+    p = min(p, .025) if met else max(p, math.nextafter(.025, 1))
+    return min(1., said.times*p)
+
+def tail(t, row, above=False):
+    "Probability that the truth lies below t (or above), on the scale that made the interval"
+    from scipy.special import stdtr,stdtrit
+    (v,lo,hi),df = numbers(row),max(1, row.get('df') or (row.get('n') or 2)-1)
+    if any(map(math.isnan, (t,v,lo,hi))): return math.nan
+    correlation = row['key'].startswith(('reliability','agreement.'))
+    if row.get('scale', 'fisher'*correlation)=='fisher':
+        t,v,lo,hi = (math.atanh(max(1e-12-1, min(1-1e-12, o))) for o in (t,v,lo,hi))
+    if not lo<=v<=hi: v = (lo+hi)/2
+    half = v-lo if t<v else hi-v                               # of the side on which t lies
+    z = (v-t)/half*stdtrit(df, .975) if half else (v-t)*math.inf
+    return float(stdtr(df, z if above else -z))
+
+def _best_of(n, cell, rule):
+    "A cell after Holm's correction over the n planes that it is the best of"
+    def again(s):
+        s = s._replace(times=n if s.clause.half==1 else 1)
+        return s._replace(state='open') if s.state=='met' and one_sided(s)>.025 else s
+    said = list(map(again, cell.said))
+    return Cell(_together(said, rule), said)
 
 # %% ../nbs/30_rules.ipynb #4abf96ff
 #: network → family of architecture; one that is not listed is a family of its own
-FAMILIES = {'mobilenet_v2':'inverted residuals', 'timm/tf_efficientnet_lite0':'inverted residuals',
-            'cifar_resnet20':'residual network', 'cifar_resnet32':'residual network'}
+FAMILIES = {'mobilenet_v2':'inverted residuals', 'cifar_resnet20':'residual network',
+            'cifar_resnet32':'residual network'}
+FAMILIES |= {f'timm/tf_efficientnet_lite{k}':'inverted residuals' for k in range(3)}
 
 class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells')):
     "The verdict on a claim: verdicts counted, families of architecture, and what each cell says"
@@ -273,11 +366,22 @@ class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells
         head = f'**{self.claim}: {self.verdict}** ({n}; families: {len(self.families)})'
         return as_table(head, 'cell | verdict', self.cells.items())
 
+#: columns in which a row of rules 2 is like the one of rules 1 that it replaces
+SAME = """claim reading model data demo key control plane layer padding placement optimizer""".split()
+
+def current(rows):
+    "Rows without those of rules 1 that rows of rules 2 replace"
+    def which(r): return tuple(r.get(c) or None for c in SAME)
+    rows,found = list(rows),Results()
+    new = {which(r) for r in rows if r.get('rules')==2}
+    found.extend(r for r in rows if r.get('rules')==2 or which(r) not in new)
+    return found
+
 def cells_of(rows, rule, demo=False):
     "(model, data) → rows of a cell that was asked about a claim; all of C7 and of C8 are one cell"
     keys = {(c.key,c.control) for c in rule.clauses}|{('not_asked','given')}
     of = rule.claim,rule.reading,demo
-    mine = [r for r in rows if (r['claim'],r.get('reading'),bool(r.get('demo')))==of]
+    mine = current(r for r in rows if (r['claim'],r.get('reading'),bool(r.get('demo')))==of)
     if rule.flat: return {'tasks':mine} if mine else {}
     asked = dict.fromkeys((r['model'],r['data']) for r in mine if (r['key'],r['control']) in keys)
     return {c:[r for r in mine if (r['model'],r['data'])==c] for c in asked}
@@ -309,7 +413,7 @@ def _generic(vs, families):
     n = _counts(vs)
     if n.get('supported')==len(vs): return 'supported' if families>=3 else 'partly'
     if 2*(n.get('supported', 0)+n.get('partly', 0))>=len(vs): return 'partly'
-    against = n.get('not supported', 0)+n.get('crown without brim', 0)
+    against = sum(v.startswith(('not supported','crown without brim')) for v in vs)
     return 'not supported' if 2*against>len(vs) else 'inconclusive'
 
 def _counts(vs): return {o:vs.count(o) for o in dict.fromkeys(vs)}
@@ -339,3 +443,16 @@ def _over_tasks(cell, rule, families):
     each = {f"{s.row['model']} on {s.row['data']}, {s.row['optimizer']}":said(s) for s in tasks}
     of = sorted({families.get(s.row['model'], s.row['model']) for s in tasks})
     return Verdict(rule.claim, rule.reading, cell.verdict, _counts(list(each.values())), of, each)
+
+# %% ../nbs/30_rules.ipynb #80c15613
+def changed(rows, folder):
+    "Cells whose verdict after Holm is not that of rules 1, kept in `folder`: a DataFrame"
+    import pandas as pd
+    d = pd.read_csv(f'{folder}/verdicts-rules-1.csv')
+    of = {(c,o):judge_claim(rows, c, demo=o) for c,o in set(zip(d.claim, d.demo))}
+    def now(o):
+        v = of[o.claim,o.demo]
+        return v.cells.get(f'{o.model} on {o.data}', v.verdict)   # all tasks are one cell
+    d['rules 2'] = list(map(now, d.itertuples()))
+    d = d.rename(columns={'corrected':'rules 1'})[['claim','model','data','demo','rules 1','rules 2']]
+    return d[d['rules 1']!=d['rules 2']].reset_index(drop=True)

@@ -171,17 +171,16 @@ def t_interval(
 # %% ../nbs/01_stats.ipynb #ad37232a
 def pooled(
     tasks,            # (Interval, Series of the differences by seed or draw) of each task
-):                    # (95 % Interval, n the sum of the tasks'; degrees of freedom)
+):                    # (95 % Interval, n effective; degrees of freedom)
     "Mean over tasks, each weighing the same; what runs of one seed have in common counts once"
     ts = list(tasks)
     if not ts: raise ValueError('no tasks to pool')
     if len(ts)==1: return ts[0][0],ts[0][0].n-1
     T,vs = len(ts),[v for v,_ in ts]
-    n = sum(v.n for v in vs)
-    v,df = _welch(np.mean([v.value for v in vs]), [(v.se/T)**2 for v in vs], [v.n-1 for v in vs], n)
+    v,df = _welch(np.mean([v.value for v in vs]), [(v.se/T)**2 for v in vs], [v.n-1 for v in vs])
     shared = sum(_shared(a, b) for (_,a),(_,b) in itertools.combinations(ts, 2))/T**2
     df = min(df, len(set().union(*(s.index for _,s in ts)))-1)
-    return _welch(v.value, [v.se**2+max(0., shared)], [df], n)
+    return _welch(v.value, [v.se**2+max(0., shared)], [df])
 
 def _shared(a, b):
     "Twice the covariance of two tasks' means, from the seeds that both have"
@@ -189,13 +188,13 @@ def _shared(a, b):
     if len(g)<2: return 0.
     return 2*float(((a[g]-a.mean())*(b[g]-b.mean())).sum())*len(g)/(len(g)-1)/(len(a)*len(b))
 
-def _welch(value, variances, dfs, n):
-    "Interval of a value whose variance is a sum of independent ones, and its degrees of freedom"
+def _welch(value, variances, dfs):
+    "Interval of a value whose variance is a sum of independent ones; its degrees of freedom, n−1"
     from scipy.stats import t
     df = satterthwaite(variances, dfs, np.maximum(dfs, 1).sum())
     se = math.sqrt(sum(variances))
     h = float(t.ppf(.975, df))*se
-    return Interval(float(value), float(value-h), float(value+h), se, n), df
+    return Interval(float(value), float(value-h), float(value+h), se, int(1.001+df)), df
 
 # %% ../nbs/01_stats.ipynb #aef205ca
 def over_draws(d)->Interval:
@@ -203,8 +202,7 @@ def over_draws(d)->Interval:
     m = d.pivot_table(index='seed', columns='draw', values='difference')
     a,b = t_interval(m.mean(axis=1)),t_interval(m.mean(axis=0))
     if (m.count(axis=1)<=1).all(): return b
-    v,df = _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1], a.n)
-    return v._replace(n=int(1+df)) if df==df else v
+    return _welch(a.value, [a.se**2, b.se**2], [a.n-1, b.n-1])[0]
 
 # %% ../nbs/01_stats.ipynb #49335409
 def holm(

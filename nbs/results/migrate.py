@@ -1,8 +1,10 @@
-"""Rows of before "One house" (text in `statistic` and `control`) as keyed rows (`reading`, `key`, `control`); what the old rows called a verdict goes to tests/verdicts.csv.
+"""Rows of before "One house" (text in `statistic` and `control`) as keyed rows (`reading`, `key`, `control`); what the old rows called a verdict goes to a table of its own.
 
-    python nbs/results/migrate.py FILE.jsonl … [--verdicts tests/verdicts.csv]
+    python nbs/results/migrate.py FILE.jsonl … [--verdicts FILE.csv]
+    python nbs/results/migrate.py --rules FILE.jsonl …
 
-Numbers are not touched. Rows that said a number twice, once to show and once to judge, become one row."""
+The second form is for keyed rows: those of before the corrections of the rules say `rules: 1`, and correlations across class means are written once more with their interval over classes, `rules: 2`.
+verdicts-rules-1.csv is what the code of commit d79ec38 said of the rows of rules 1: of each cell, `verdict`, and `corrected` after Holm over the cells. Numbers are not touched. Rows that said a number twice, once to show and once to judge, become one row."""
 import csv, json, re, sys
 from pathlib import Path
 
@@ -88,6 +90,26 @@ def rings(rows):
     if thr is not None: assert abs(of['as given']-pitch['as given']-thr)<1e-9, (of, pitch, thr)
     return {c:(of[c],pitch[c]) for c in of}
 
+def stamped(r):
+    "A keyed row that says by which version of the rules it was made"
+    return r if 'rules' in r else {**{k:r[k] for k in ('claim','reading')}, 'rules':1, **r}
+
+def over_classes(rows):
+    "Rows of correlations across class means, judged by their interval over classes; n of those with four groups or more, which were parted in halves"
+    groups = {(r['model'],r['data']):r['class_groups'] for r in rows if r['key']=='class_directions'}
+    for r in rows:
+        if r['key']!='agreement.classes' or r.get('lo_classes') is None or r['rules']!=1: continue
+        n = sum(g>=4 for g in groups[r['model'],r['data']])
+        of = dict(r, rules=2, lo=r['lo_classes'], hi=r['hi_classes'], n=n, df=n-1, groups='class', scale='bootstrap', taken_from='lo_classes and hi_classes of the row of rules 1')
+        yield {k:v for k,v in of.items() if k not in ('se','smallest','lo_classes','hi_classes')}
+
+def second(files):
+    "Stamp the rows of files, and append those that follow from them"
+    for f in map(Path, files):
+        rows = [stamped(json.loads(l)) for l in f.read_text(encoding='utf-8').splitlines()]
+        if not any(r['rules']==2 and r['key']=='agreement.classes' for r in rows): rows += list(over_classes(rows))
+        f.write_text(''.join(json.dumps(r, ensure_ascii=False)+'\n' for r in rows), encoding='utf-8')
+
 def main(files):
     said = []
     for f in map(Path, files):
@@ -105,6 +127,7 @@ def main(files):
 if __name__=='__main__':
     args = sys.argv[1:]
     out = args[args.index('--verdicts')+1] if '--verdicts' in args else None
+    if '--rules' in args: sys.exit(second([a for a in args if a.endswith('.jsonl')]))
     said = main([a for a in args if a.endswith('.jsonl')])
     if out and said:
         with open(out, 'w', newline='', encoding='utf-8') as f: csv.writer(f).writerows([['claim','model','data','demo','verdict','clauses','cells'], *said])
