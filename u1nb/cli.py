@@ -23,7 +23,7 @@ from .memory import imagenet_index
 from .store import extract
 from .trials import paired,standard_arms,task,train
 from .study import Budget,Sets,Study,network
-from .claims import CLAIMS,TRAINED,passes
+from .claims import CLAIMS,READINGS,TRAINED,passes
 from .report import headlines,page
 
 # %% ../nbs/34_cli.ipynb #12c2f62b
@@ -36,6 +36,7 @@ def effort(
     cells:count=None,      # pictures a cell of C1, each seen 56 times; 400, of the photos 49
     controls:count=4000,   # labelled pictures that the controls see, at most, each about 15 times
     seeds:count=5,         # random networks, for which the rules ask 5; each costs 10 passes
+    sites:count=2000,      # pictures whose every site has its neighbours sought: C1i, C4i and C5i
     seed:int=0,            # of every random choice; costs nothing
     batch_size:count=None, # pictures an update, more memory with more; found if not given
     device:str=None,       # cpu, cuda, …; a GPU where there is one
@@ -61,7 +62,7 @@ def subject(
     return own|effort(**kwargs)
 
 #: what `--quick` changes, where nothing else is said
-QUICK = dict(pictures=500, memory=500, cells=21, controls=300, seeds=2)
+QUICK = dict(pictures=500, memory=500, cells=21, controls=300, seeds=2, sites=200)
 
 def _options(quick, asked):
     "What differs from the defaults, else what `--quick` says, else the defaults"
@@ -72,13 +73,13 @@ def _options(quick, asked):
 # %% ../nbs/34_cli.ipynb #7c98de9b
 @delegates(subject)
 def reproduce(
-    claims:str='C1,C2,C3,C4,C5,C6,C7,C8', # comma-separated; C7 and C8 train on digits, a minute
+    claims:str='C1,C2,C3,C4,C5,C6,C7,C8', # comma-separated; C1i,C4i,C5i,C3z ask the second readings
     quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look, no verdict
     out:str='report',     # folder for rows, figures and the page
     **kwargs,
 )->Results:
     "The claims of arXiv 2206.02220 on a network and a data set, with their controls."
-    rows = _run(_claims(claims, (*CLAIMS,*TRAINED)), _options(quick, kwargs), Path(out))
+    rows = _run(_claims(claims, (*CLAIMS,*READINGS,*TRAINED)), _options(quick, kwargs), Path(out))
     if processes()[0]==0: _say(rows, page(rows, out, _title(rows)))
     return rows
 
@@ -92,20 +93,23 @@ def probe(
     "The claims of arXiv 2206.02220 on one's own network and pictures, with their controls."
     if not model or not data:
         raise ValueError('give --model, your network, and --data, a folder of class folders')
-    return reproduce(','.join(_claims(claims, CLAIMS)), model=model, data=data, **kwargs)
+    return reproduce(','.join(_claims(claims, CLAIMS|READINGS)), model=model, data=data, **kwargs)
 
 # %% ../nbs/34_cli.ipynb #83c35cb0
 def _claims(claims, known):
     "Names of claims, as text or as they are"
     given = claims.split(',') if isinstance(claims, str) else claims
-    names = [c.strip().upper() for c in given if c.strip()]
-    if names and all(c in known for c in names): return names
+    by = {c.upper():c for c in known}
+    names = [by.get(c.strip().upper()) for c in given if c.strip()]
+    if names and None not in names: return names
     raise ValueError(f'no claim {claims!r}; there are {", ".join(known)}')
+
+UNLABELLED = {'C1','C2','C3'}    # claims that ask no labels
 
 def _run(names, options, out):
     "Rows of these claims; of several processes the first writes and speaks"
     first,file = processes()[0]==0,out/'rows.jsonl'
-    asked,trained = ([c for c in names if c in known] for known in (CLAIMS, TRAINED))
+    asked,trained = ([c for c in names if c in known] for known in (CLAIMS|READINGS, TRAINED))
     study = _study(options, out, asked) if asked else None
     if first and file.exists(): os.replace(file, file.with_name('rows.before.jsonl'))
     rows = Results(file if first else None)
@@ -124,10 +128,11 @@ def _ask(study, asked, rows, out, alone):
     with tqdm(total=pictures, unit='pictures', disable=None if first else True) as bar:
         study.passes.bar,study.passes.total = bar,n
         for c in asked:
-            try: CLAIMS[c](study, rows)
+            try: (CLAIMS|READINGS)[c](study, rows)
             except ValueError as e:
-                if c not in ('C4','C5','C6') or alone and set(asked)<={'C4','C5','C6'}: raise
-                rows.add(c, 'not_asked', **study.columns|study.labelled_columns, why=str(e))
+                if c in UNLABELLED or alone and not UNLABELLED&set(asked): raise
+                of = dict(reading='informative') if c in READINGS else {}
+                rows.add(c[:2], 'not_asked', **study.columns|study.labelled_columns|of, why=str(e))
                 if first: tqdm.write(f'{c} was not asked: {e}')
     study.passes.bar = None
 
@@ -171,14 +176,14 @@ def _study(o, out, asked):
     data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in ('photos','digits')
     given = images(data, o['split'], o['pictures'] or (105 if photos else None), seed)
     spare = _spare(data, given)
-    labelled = bool({'C4','C5','C6'}&set(asked)) and getattr(given, 'labels', None) is not None
+    labelled = bool(set(asked)-UNLABELLED) and getattr(given, 'labels', None) is not None
     memory,test,called = _labelled(data, given, o['memory'], seed) if labelled else (None,None,None)
     head = _own_outputs(net, test.classes) if labelled and 'C6' in asked and called==data else None
     moved = photos and given.split=='shifted'
     photographed = images('photos', 'as_photographed') if moved else None
     named = data if demo or not Path(data).exists() else Path(data).resolve().name
     sets = Sets(given, named, photographed, spare, memory, test, None if called==data else called)
-    budget = Budget(o['cells'] or (49 if photos else 400), o['controls'], o['seeds'])
+    budget = Budget(o['cells'] or (49 if photos else 400), o['controls'], o['seeds'], o['sites'])
     how = {k:o[k] for k in ('device','layer','batch_size')}
     return Study(net, sets, budget, seed, out=out/'passes', head=head, demo=demo, **how)
 

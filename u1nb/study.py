@@ -14,14 +14,14 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 from .core import *
-from .core import code_digest,commit,from_first
-from .data import Source,noise,shifted
+from .core import code_digest,commit,from_first,processes,read_tensors,write_tensors
+from .data import Source,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
 from .padding import with_padding
 from .extract import Collect,default_device,described,load_pass,observe,weights_digest
-from .energy import EnergyMap,InputEnergy,energy_density
+from .energy import EnergyMap,InputEnergy,density,energy,energy_density
 from .angle import order_parameter
-from .memory import at_most_7,pool
+from .memory import at_most_7,informative,pool
 from .loss import detach_u1
 from .train import restore
 
@@ -109,8 +109,9 @@ class Sets(namedtuple('Sets', 'given name photographed spare memory test labelle
     """Pictures `given`, called `name`; as `photographed`, where `given` are shifted; `spare`, for
     batch norm; labelled ones for `memory` and `test` (`given` if None), called `labelled`"""
 
-class Budget(namedtuple('Budget', 'cells controls seeds', defaults=(400,4000,5))):
-    "At most so many pictures a cell, labelled pictures that controls see, and random networks"
+class Budget(namedtuple('Budget', 'cells controls seeds sites', defaults=(400,4000,5,2000))):
+    """At most so many pictures a cell, labelled pictures that controls see, random networks, and
+    pictures of which every site is remembered and asked about"""
 
 # %% ../nbs/31_study.ipynb #4a4c451a
 class Conditions:
@@ -180,8 +181,11 @@ class Passes:
         key = dict(origin=self.origin(), tag=tag, condition=condition, pictures=source.look(),
                    observers=[described(o) for o in observers],
                    layers=[getattr(l, 'key', l) for l in layers])
-        text = json.dumps(key, sort_keys=True, default=str)
-        return self.folder/f'{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors'
+        return self.folder/f'{_digest(key)}.safetensors'
+
+def _digest(said):
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../nbs/31_study.ipynb #5026ae06
 class Study:
@@ -207,17 +211,20 @@ class Study:
         self.given = sets.given
         self.place = 'photographed' if sets.photographed is None else 'shifted'
         self.placed = _placements(sets, budget.cells, seed)
-        self._choose(sets, budget.controls)
-        self.state,self._origin = weights_digest(self.model),None
+        self._choose(sets, budget)
+        self.state,self._origin,self._maps = weights_digest(self.model),None,{}
         self.columns = dict(self.columns_of(self.given, sets.name), model=self.name, seed=seed,
                             state=self.state, device=_processor(device), **columns)
 
-    def _choose(self, sets, n):
+    def _choose(self, sets, budget):
         "Labelled pictures to remember and to ask about, and fewer of both for the controls"
         self.memory,self.test = sets.memory,sets.given if sets.test is None else sets.test
         rest = self.memory if None in (sets.memory, sets.spare) else self.memory.without(sets.spare)
-        def few(o): return o and o.take(min(n, len(o)), self.seed)
-        self.few_memory,self.few_test = few(rest),few(self.test)
+        def few(o, n): return o and o.take(min(n, len(o)), self.seed)
+        self.few_memory,self.few_test = (few(o, budget.controls) for o in (rest, self.test))
+        n = budget.sites
+        self.site_sets = few(self.memory, n),few(self.test, n)         # and fewer for the controls
+        self.few_site_sets = few(self.few_memory, max(1, 2*n//5)),few(self.few_test, max(1, n//5))
         self.labelled = sets.labelled or sets.name
         self.labelled_columns = self.columns_of(self.test, self.labelled)
 
@@ -339,11 +346,9 @@ def memory_and_test(self:Study):
 
 @patch
 def site_maps(self:Study, pictures, what):
-    "(N,C,h,w) bottleneck maps, at most 7×7: too large to be kept"
+    "(N,C,h,w) bottleneck maps of the trained network, for modes that remember maps"
     self.passes.begin((f'maps {what}',''), len(pictures))
-    of = self.model,pictures,self.bottleneck,Collect(maps=at_most_7),self.transform
-    seen = observe(*of, device=self.passes.device, progress=self.passes.bar)
-    return torch.from_numpy(seen.maps[self.bottleneck])
+    return self.maps_of(self.model, pictures)
 
 @patch
 def labels(self:Study, pictures=None):
@@ -352,6 +357,75 @@ def labels(self:Study, pictures=None):
     if self.memory is not None and y is not None and len(np.unique(y))>1: return np.asarray(y)
     raise ValueError('C4, C5 and C6 need labelled pictures of two classes or more, some '
                      'for the memory: a folder of class folders, or a data set with labels')
+
+# %% ../nbs/31_study.ipynb #24155557
+@patch
+def kept(self:Passes, tag, make, pictures, transform, condition):
+    "Tensors by name that `make` returns, from memory or disk where they were made before"
+    memo = (tag, '', *condition.values())
+    if memo in self._done: return self._done[memo]
+    self.begin(memo, sum(map(len, pictures)))
+    said = dict(origin=self.origin(), code=code_digest(informative), tag=tag, condition=condition)
+    said['pictures'] = [Source(o, transform).look() for o in pictures]
+    file = self.folder and self.folder/f'{_digest(said)}.safetensors'
+    if file and from_first(file.exists()):
+        found = read_tensors(file)[0]
+        if self.bar is not None: self.bar.update(self.sizes[memo])
+    else:
+        found = make()
+        if file and processes()[0]==0: write_tensors(file, found)
+    self._done[memo] = found
+    return found
+
+# %% ../nbs/31_study.ipynb #f6c6fa68
+class Near(namedtuple('Near', 'labels groups memory_labels found pictures')):
+    "Pictures, the nearest neighbour of each of their sites, and their energy there"
+    def informative(self, memory_labels=None):
+        "(N,h,w) is the neighbour of the picture's own class? Of other labels where they are given"
+        y = self.memory_labels if memory_labels is None else memory_labels
+        at = self.found['neighbour'].numpy()
+        return (at>=0)&(np.asarray(y)[at]==self.labels[:,None,None])
+
+    def q(self, memory_labels=None):
+        "(N,h,w) density of informative sites; NaN where a picture has none"
+        return density(torch.from_numpy(self.informative(memory_labels)).double())
+
+    @property
+    def p(self): return self.found['energy']                  # (N,h,w) density of the energy
+
+# %% ../nbs/31_study.ipynb #52d50b76
+@patch
+def near(self:Study,
+    few=False,             # the pictures that controls see, fewer
+    place='photographed',  # 'shifted': memory and pictures; 'mirrored': the pictures alone
+    **condition,           # weights, seed, padding; the network as it is if none
+)->Near:
+    "Nearest neighbours of every site among all sites of the memory"
+    memory,pictures = self.few_site_sets if few else self.site_sets
+    y,ys,g = self.labels(pictures),self.labels(memory),self.ids(pictures)
+    if place=='shifted': memory,pictures = (shifted(o, self.seed) for o in (memory, pictures))
+    if place=='mirrored': pictures = turned(pictures, place)
+    def maps(o):
+        net = self.net(**condition) if condition else self.model
+        return self.maps_of(net, o)
+    def make():
+        m,x = maps(memory),maps(pictures)
+        n = informative(x, y, m, ys)
+        return dict(neighbour=torch.as_tensor(n.neighbour), similarity=torch.as_tensor(n.similarity),
+                    energy=density(energy(x)))
+    tag = f'sites {"few " if few else ""}{place}'
+    found = self.passes.kept(tag, make, (memory,pictures), self.transform, condition)
+    return Near(y, g, ys, found, pictures)
+
+@patch
+def maps_of(self:Study, net, pictures):
+    "(N,C,h,w) bottleneck maps, at most 7×7; too large for the disk, those of `site_sets` are remembered"
+    if net is self.model and id(pictures) in self._maps: return self._maps[id(pictures)]
+    how = dict(device=self.passes.device, progress=self.passes.bar)
+    seen = observe(net, pictures, self.bottleneck, Collect(maps=at_most_7), self.transform, **how)
+    found = torch.from_numpy(seen.maps[self.bottleneck])
+    if net is self.model and any(pictures is o for o in self.site_sets): self._maps[id(pictures)] = found
+    return found
 
 # %% ../nbs/31_study.ipynb #9e064e2f
 @patch
