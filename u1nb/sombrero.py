@@ -74,7 +74,7 @@ def fit_profile(
 
 # %% ../nbs/11_sombrero.ipynb #f5c01153
 def _fit_p(chi2, df, n):
-    "p of a residual χ²; Hotelling's where `n` groups gave the covariance, NaN with too few of them"
+    "p of a residual χ²; Hotelling's where `n` groups gave the covariance, NaN with too few"
     from scipy import stats
     if df<1 or (n is not None and n<=df): return math.nan
     if n is None: return float(stats.chi2.sf(chi2, df))
@@ -306,7 +306,7 @@ def brim_test(
 
 # %% ../nbs/11_sombrero.ipynb #8ab4b659
 def _brim(chosen, m):
-    "Heights of the outermost and of the highest ring over the lowest in profiles m (n,R), rings by `chosen`"
+    "Outermost and highest ring less the lowest in profiles m (n,R), rings by `chosen`"
     i,j = np.arange(m.shape[1]),np.arange(len(m))
     low = chosen[:,1:-1].argmin(1)+1
     top = np.where(i<low[:,None], chosen, -np.inf).argmax(1)
@@ -324,8 +324,8 @@ def ring_of_z(
     "Is the density of whitened z higher on a ring than at its mean? After design.md"
     z = np.asarray(z)
     ok = np.isfinite(z)
-    x = np.stack([z.real, z.imag], 1)[ok].astype(np.float64)
-    ids,_ = group_ids(np.zeros(len(x)) if labels is None else np.asarray(labels)[ok], len(x))
+    ids,_ = group_ids(np.zeros(len(z)) if labels is None else labels, len(z))
+    x,ids = np.stack([z.real, z.imag], 1)[ok].astype(np.float64),ids[ok]
     many = np.bincount(ids)[ids]>1
     x,(ids,_) = x[many], group_ids(ids[many], many.sum())
     n = len(x)
@@ -335,7 +335,8 @@ def ring_of_z(
         at = _whitened_radii(x, ids)
         f = kernel@np.bincount(at, minlength=kernel.shape[1])
         return f.max()/f[0],f.argmax(),at
-    (value,i,at),null = found(x), np.array([found(gen.standard_normal((n,2)))[0] for _ in range(draws)])
+    value,i,at = found(x)
+    null = np.array([found(gen.standard_normal((n,2)))[0] for _ in range(draws)])
     ratio = bootstrap(kernel[[i,0]][:,at].T, None, lambda m: m[...,0]/m[...,1], draws, seed)
     p = (1+(null>=value-1e-12).sum())/(1+draws)
     return RingOfZ(ratio, float(np.quantile(null, .95)), float(p), float(_RADII[i]), n)
@@ -344,7 +345,7 @@ def ring_of_z(
 _RADII,_BIN = np.linspace(0, 3, 61),.01
 
 def _ring_kernel(n):
-    "Gaussian kernel of Scott's width averaged over the angle: at radii (61,) of points in bins (800,)"
+    "Scott's Gaussian kernel averaged over the angle, at radii (61,) of points in bins (800,)"
     from scipy.special import i0e
     h2,(rho,r) = n**(-1/3),np.meshgrid(_RADII, (np.arange(800)+.5)*_BIN, indexing='ij')
     return np.exp(-(rho-r)**2/2/h2)*i0e(rho*r/h2)/(2*np.pi*h2)
