@@ -331,13 +331,15 @@ def one_sided(said):
     p = min(p, .025) if met else max(p, math.nextafter(.025, 1))
     return min(1., said.times*p)
 
+#: correlations, whose intervals are made on Fisher's scale where a row does not say otherwise
+FISHER = 'reliability','reliability.x','reliability.y','agreement.classes','agreement.within'
+
 def tail(t, row, above=False):
     "Probability that the truth lies below t (or above), on the scale that made the interval"
     from scipy.special import stdtr,stdtrit
     (v,lo,hi),df = numbers(row),max(1, row.get('df') or (row.get('n') or 2)-1)
     if any(map(math.isnan, (t,v,lo,hi))): return math.nan
-    correlation = row['key'].startswith(('reliability','agreement.'))
-    if row.get('scale', 'fisher'*correlation)=='fisher':
+    if row.get('scale', 'fisher'*(row['key'] in FISHER))=='fisher':
         t,v,lo,hi = (math.atanh(max(1e-12-1, min(1-1e-12, o))) for o in (t,v,lo,hi))
     if not lo<=v<=hi: v = (lo+hi)/2
     half = v-lo if t<v else hi-v                               # of the side on which t lies
@@ -367,7 +369,8 @@ class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells
         return as_table(head, 'cell | verdict', self.cells.items())
 
 #: columns in which a row of rules 2 is like the one of rules 1 that it replaces
-SAME = """claim reading model data demo key control plane layer padding placement optimizer""".split()
+SAME = """claim reading model data demo key control plane layer other size padding placement network
+          noise mode effect symmetry optimizer""".split()
 
 def current(rows):
     "Rows without those of rules 1 that rows of rules 2 replace"
