@@ -197,6 +197,27 @@ def _site_planes(maps, bases, block=64):
         res[:,i:i+block] = (re+1j*im)/np.where(n>0, n, 1)
     return res.reshape(-1, N, H, W)
 
+# %% ../nbs/14_hue.ipynb #db1e8add
+def plot_hue(
+    hue,           # (n,H,W) complex, as `site_hue` returns
+    pictures=None, # n pictures to show above
+    axs=None,      # (rows,n) axes; new ones if None
+):                 # axs
+    "The hue of every site on a cyclic map, greyer where the site lies near the axis"
+    import matplotlib.pyplot as plt
+    n,rows = len(hue), 1+(pictures is not None)
+    if axs is None: axs = plt.subplots(rows, n, figsize=(1.6*n,1.6*rows), layout='constrained')[1]
+    axs = np.asarray(axs).reshape(rows, n)
+    cyclic = plt.cm.ScalarMappable(plt.Normalize(-180, 180), 'twilight_shifted')
+    far = np.abs(hue)/max(np.quantile(np.abs(hue), .9), 1e-12)
+    for ax,o,a in zip(axs[-1], hue, far.clip(0, 1)):
+        ax.imshow(cyclic.to_rgba(np.angle(o, deg=True))[...,:3]*a[...,None]+.6*(1-a[...,None]))
+    for ax,o in zip(axs[0], pictures if rows>1 else ()): ax.imshow(o)
+    for ax in axs.flat: ax.set(xticks=[], yticks=[])
+    bar = axs[0,0].figure.colorbar(cyclic, ax=axs, label='hue θ_f (degrees)', ticks=[-180,-90,0,90,180], pad=.02)
+    bar.ax.tick_params(labelsize=8)
+    return axs
+
 # %% ../nbs/14_hue.ipynb #bba8e817
 def dipole(
     acts:Tensor,   # (B,C,H,W) activations
@@ -224,11 +245,12 @@ def hue_concentration(
     s,             # (N,H,W) bool: the informative sites
     labels,        # (N,) classes
     groups=None,   # (N,) labels, or None: each picture is a group
-    strata=None,   # (N,H,W) from `lookalikes`: equal numbers are compared in each; each picture is one if None
+    strata=None,   # (N,H,W), or what broadcasts: equal numbers are compared in each; of each class if None
     seed:int=0,    # of the draws of equal numbers
 )->HueGain:        # theta in radians, NaN for a class without informative sites
     "How much more the hues of a class's informative sites agree than those of its other sites"
     e,s = phasor(np.asarray(hue)),np.asarray(s)
+    if s.shape!=e.shape: raise ValueError(f's is one for each site of hues {e.shape}; got shape {s.shape}')
     names,lab = np.unique(labels, return_inverse=True)
     R = _resultants(e.reshape(-1, 1), *_equal_numbers(e!=0, s, lab, groups, strata, seed))[...,0]
     known = ~np.isnan(R).any(0)
@@ -254,8 +276,8 @@ def _equal_numbers(ok, s, lab, groups, strata, seed, draws=10):
     gid,G = group_ids(groups, N)
     keys,cell = np.unique(lab*G+gid, return_inverse=True)           # a cell is a group within a class
     at = np.flatnonzero(ok)
-    strata = np.repeat(np.arange(N), S) if strata is None else np.unique(strata, return_inverse=True)[1].ravel()
-    stratum = strata[at]
+    strata = np.asarray(lab[:,None,None] if strata is None else strata)
+    stratum = np.unique(np.broadcast_to(strata, s.shape).ravel()[at], return_inverse=True)[1]
     side = s.ravel()[at].astype(int)
     run = 2*stratum+side
     size = np.bincount(run, minlength=2*(stratum.max(initial=0)+1))
@@ -280,7 +302,7 @@ def _resultants(e, picked, cell_class):
 def lookalikes(
     similarity,    # (N,H,W) of each site to its nearest neighbour
     labels,        # (N,) classes
-    bins:int=20,   # a class's sites, sorted by similarity, are cut into as many equal parts
+    bins:int=20,   # equal parts of a class's sites, sorted by similarity
 )->np.ndarray:     # (N,H,W) integers: the class and the part
     "Strata of a class's sites that are about as similar to their nearest neighbours"
     sim = np.asarray(similarity)
@@ -312,29 +334,11 @@ def ridge_ceiling(
 def _ridge(x, z, x_new):
     "Predictions for x_new, and the mean of z; penalty by generalised cross-validation (Golub 1979)"
     mean,sd = x.mean(0), x.std(0)
-    sd[sd==0] = 1
+    sd[sd<=1e-5*np.sqrt(mean**2+sd**2)] = np.inf                      # constant up to rounding
     x,d = (x-mean)/sd, z-z.mean()
     e,V = np.linalg.eigh(x.T@x)
     e,c = e.clip(0), V.T@(x.T@d)
-    a = np.logspace(-3, 6, 37)[:,None]*max(e.mean(), 1e-300)
+    a = np.logspace(-6, 3, 37)[:,None]*len(z)
     left = (np.abs(d)**2).sum()-(np.abs(c)**2*(e+2*a)/(e+a)**2).sum(1)
     a = a[np.argmin(left/(len(z)-1-(e/(e+a)).sum(1))**2)]
     return ((x_new-mean)/sd)@(V@(c/(e+a)))+z.mean(), z.mean()
-
-# %% ../nbs/14_hue.ipynb #db1e8add
-def plot_hue(
-    hue,           # (n,H,W) complex, as `site_hue` returns
-    pictures=None, # n pictures to show above
-    axs=None,      # (rows,n) axes; new ones if None
-):                 # axs
-    "The hue of every site on a cyclic map, paler where the site lies near the axis"
-    import matplotlib.pyplot as plt
-    n,rows = len(hue), 1+(pictures is not None)
-    if axs is None: axs = plt.subplots(rows, n, figsize=(1.6*n,1.7*rows))[1]
-    axs = np.asarray(axs).reshape(rows, n)
-    for ax,o in zip(axs[-1], hue):
-        far = np.abs(o)/max(np.quantile(np.abs(o), .9), 1e-12)
-        ax.imshow(np.angle(o, deg=True), cmap='twilight_shifted', vmin=-180, vmax=180, alpha=far.clip(0, 1))
-    for ax,o in zip(axs[0], pictures if rows>1 else ()): ax.imshow(o)
-    for ax in axs.flat: ax.set(xticks=[], yticks=[])
-    return axs
