@@ -414,6 +414,24 @@ class Informative(namedtuple('Informative', 's similarity neighbour site')):
     def __repr__(self):
         return f'Informative: {self.s.double().mean():.1%} of {tuple(self.s.shape)} sites'
 
+# %% ../nbs/15_memory.ipynb #bdb681c6
+def plot_informative(
+    pictures,   # (n,) PIL pictures or arrays, cropped to what the network saw
+    s,          # (n,h,w) bool: is the site informative?
+    axs=None,   # matplotlib axes, one a picture; new ones if None
+):              # axs
+    "Pictures of which the informative sites are lit, and the others darkened"
+    import matplotlib.pyplot as plt
+    n,s = len(pictures),torch.as_tensor(s).cpu().float().numpy()
+    if axs is None: _,axs = plt.subplots(1, n, figsize=(1.9*n, 1.9), layout='constrained')
+    for ax,img,lit in zip(np.ravel(axs), pictures, s):
+        ax.imshow(img, extent=(-1,1,-1,1))
+        veil = np.zeros((*lit.shape, 4))
+        veil[...,3] = .7*(1-lit)                               # black, and how dense
+        ax.imshow(veil, extent=(-1,1,-1,1), interpolation='nearest')
+        ax.axis('off')
+    return axs
+
 # %% ../nbs/15_memory.ipynb #da813d31
 def informed_auc(
     energy,     # (Q,h,w) any number of each site
