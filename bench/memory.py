@@ -85,7 +85,7 @@ def accuracy_map(scale):
 def sites(scale):
     "Class-informative sites against a flat FAISS index of all sites, and that the neighbours are the same"
     import faiss
-    M,Q,C = int(600*scale), int(200*scale), 1280
+    M,Q,C = int(1000*scale), int(400*scale), 1280
     x,q = (torch.rand(n, C, 7, 7, generator=generator(i, 'sites')) for i,n in enumerate((M, Q)))
     y,t = torch.arange(M)%101, torch.arange(Q)%101
     def rows(maps):
@@ -96,7 +96,7 @@ def sites(scale):
         return index.search(rows(q), 1)[1][:,0]
     a,b = turns(lambda: informative(q, t, x, y), flat, n=2)
     print(f'{M*49:,} sites, {Q*49:,} queries, C={C}: ours {a:.2f} s, IndexFlatIP {b:.2f} s')
-    row('informative sites against faiss.IndexFlatIP', b/a, least=.8)          # the products are the same
+    row('informative sites against faiss.IndexFlatIP', b/a, least=.75)         # the products are the same
     o = informative(q, t, x, y)
     same = ((o.neighbour*49+o.site).flatten().numpy()==flat()).mean()
     row('share of sites with the neighbour that FAISS finds', float(same), least=.999, unit='')
