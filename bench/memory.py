@@ -1,12 +1,13 @@
 """How fast the memory finds neighbours, and what memory that takes: ratios within one process, printed as a table.
 
     python bench/memory.py                     all of it, some minutes on 2 cores
-    python bench/memory.py --only search       one of search, memory, map
+    python bench/memory.py --only search       one of search, memory, map, sites
     python bench/memory.py --scale .5          fewer rows and queries, in proportion; sizes are those of --scale 1
 
 Each pair of candidates takes turns; the ratio is of their fastest turns. A row says what is asked of it and whether
 it holds; the exit status is 1 if one does not. Indexes are built before. In `map` both sides begin with the maps
-(Q,C,7,7): FAISS's 49 searches take out and normalise each site's vectors, by numpy and faiss.normalize_L2.
+(Q,C,7,7): FAISS's 49 searches take out and normalise each site's vectors, by numpy and faiss.normalize_L2. So they do
+in `sites`, where the memory is made or the index filled within the turn.
 """
 import argparse, subprocess, sys, warnings
 import numpy as np, torch
@@ -15,7 +16,7 @@ warnings.simplefilter('ignore')
 from extract import ROWS, row, turns
 
 from u1nb.core import generator
-from u1nb.memory import Memory
+from u1nb.memory import Memory, informative
 
 def vectors(n, D, seed=0, K=101):
     "Positive vectors about K centres, as pooled activations are"
@@ -81,7 +82,26 @@ def accuracy_map(scale):
     print(f'M={M:,}, Q={Q:,}, C={C}: ours {a:.1f} s, 49 flat searches {b:.1f} s')
     row('accuracy map of 7×7 sites against 49 flat FAISS searches', b/a, least=1)
 
-PARTS = {'search':search, 'memory':memory, 'map':accuracy_map}
+def sites(scale):
+    "Class-informative sites against a flat FAISS index of all sites, and that the neighbours are the same"
+    import faiss
+    M,Q,C = int(1000*scale), int(400*scale), 1280
+    x,q = (torch.rand(n, C, 7, 7, generator=generator(i, 'sites')) for i,n in enumerate((M, Q)))
+    y,t = torch.arange(M)%101, torch.arange(Q)%101
+    def rows(maps):
+        v = np.ascontiguousarray(maps.flatten(2).mT.flatten(0, 1).numpy()); faiss.normalize_L2(v)
+        return v
+    def flat():
+        index = faiss.IndexFlatIP(C); index.add(rows(x))
+        return index.search(rows(q), 1)[1][:,0]
+    a,b = turns(lambda: informative(q, t, x, y), flat, n=2)
+    print(f'{M*49:,} sites, {Q*49:,} queries, C={C}: ours {a:.2f} s, IndexFlatIP {b:.2f} s')
+    row('informative sites against faiss.IndexFlatIP', b/a, least=.75)         # the products are the same
+    o = informative(q, t, x, y)
+    same = ((o.neighbour*49+o.site).flatten().numpy()==flat()).mean()
+    row('share of sites with the neighbour that FAISS finds', float(same), least=.999, unit='')
+
+PARTS = {'search':search, 'memory':memory, 'map':accuracy_map, 'sites':sites}
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

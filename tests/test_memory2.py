@@ -2,7 +2,8 @@
 import json, sys
 import numpy as np, pytest, torch
 from u1nb.core import generator, read_tensors, write_tensors
-from u1nb.memory import Memory, coreset, imagenet_index, linear_probe, own_head, paired_accuracy, pool
+from u1nb.memory import Memory, coreset, drawn_anew, imagenet_index, informative, informed_auc, linear_probe
+from u1nb.memory import own_head, paired_accuracy, pool
 
 def vectors(n, D=24, seed=0):
     g = generator(seed, 'vectors')
@@ -176,3 +177,50 @@ def test_coreset():
     assert took.tolist()==sorted(set(took.tolist())) and took[0]==0 and len(took)==10 and len(coreset(x, 500))==100
     maps = torch.rand(20, 3, 8, 8)
     assert coreset(maps, 5).tolist()==coreset(pool(maps), 5).tolist()
+
+@pytest.mark.parametrize('same_site', [False, True])
+@pytest.mark.parametrize('shape', [(5,6), (14,14)])
+def test_informative_in_plain_numpy(same_site, shape):
+    "Against float64, maps wider than 7 averaged first; more pictures than a block holds"
+    g = generator(0, 'informative', *shape)
+    q,x = (torch.randn(n, 6, *shape, generator=g) for n in (70, 30))
+    q[2,:,:3,:3] = 0
+    y,t = torch.arange(30)%3,torch.arange(70)%3
+    o = informative(q, t, x, y, same_site)
+    h,w = (min(n, 7) for n in shape)
+    assert o.similarity.dtype==torch.float32 and {tuple(a.shape) for a in o}=={(70,h,w)}
+    def rows(a):
+        a = torch.nn.functional.adaptive_avg_pool2d(a.double(), (h,w)).flatten(2).mT
+        return (a/a.norm(dim=2, keepdim=True).clamp(1e-300)).numpy()
+    cos = np.einsum('qsc,mtc->qsmt', rows(q), rows(x))
+    if same_site: cos[:,~np.eye(h*w, dtype=bool)[:,None].repeat(30, 1)] = -9
+    best = cos.reshape(70, h*w, -1)
+    alive = rows(q).any(2).reshape(70, h, w)
+    assert not alive[2,0,0] and torch.isnan(o.similarity[2,0,0]) and not o.s[2,0,0]
+    near,site = np.divmod(best.argmax(2).reshape(70, h, w), h*w)
+    assert (o.neighbour.numpy()==np.where(alive, near, -1)).all()
+    assert (o.site.numpy()==np.where(alive, site, -1)).all()
+    np.testing.assert_allclose(o.similarity.numpy()[alive], best.max(2).reshape(70, h, w)[alive], atol=1e-6)
+    assert (o.s.numpy()==(alive & (y.numpy()[near]==t.numpy()[:,None,None]))).all()
+
+def test_other_classes():
+    g = generator(0, 'other classes')
+    o = informative(torch.rand(4, 3, 2, 2, generator=g), [0]*4, torch.rand(5, 3, 2, 2, generator=g), [0,0,1,1,1])
+    assert (o.s==(o.neighbour<2)).all()
+    assert o.relabelled([1]*4, [1]*5).all() and not o.relabelled([1]*4, [0]*5).any()
+    with pytest.raises(ValueError, match='4 classes and at least'): o.relabelled([0]*3, [0]*5)
+
+def test_no_curve_without_both():
+    s = torch.tensor([[[True,True]],[[False,False]],[[True,False]]])
+    assert torch.isnan(informed_auc(torch.rand(3,1,2), s)).tolist()==[True,True,False]
+    assert informed_auc([[[2,1]]], s[2:]).item()==1
+
+def test_drawn_anew():
+    "One answer a group, whole classes, and splits of the same sizes"
+    x,y = vectors(60); q,t = vectors(40, seed=1)
+    assert drawn_anew(x, y, q, t, np.arange(40)//4).interval.n<=10+20
+    whole = drawn_anew(x, y, q, t, per_class=60, draws=3)
+    assert set(whole.accuracies)=={float((Memory().add(x, y).predict(q)==t).double().mean())}
+    a = drawn_anew(x, y, q, t, per_class='all', draws=5)
+    assert np.allclose(a.accuracies*40, np.rint(a.accuracies*40)) and a.interval.value==pytest.approx(a.accuracies.mean())
+    assert a.interval.se==pytest.approx(a.sd*np.sqrt(1/5+40/60))

@@ -558,6 +558,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.memory.pixels': ('memory.html#pixels', 'u1nb/memory.py'),
                              'u1nb.memory.place_in_class': ('memory.html#place_in_class', 'u1nb/memory.py'),
                              'u1nb.memory.plot_accuracy_map': ('memory.html#plot_accuracy_map', 'u1nb/memory.py'),
+                             'u1nb.memory.plot_informative': ('memory.html#plot_informative', 'u1nb/memory.py'),
                              'u1nb.memory.plot_neighbours': ('memory.html#plot_neighbours', 'u1nb/memory.py'),
                              'u1nb.memory.pool': ('memory.html#pool', 'u1nb/memory.py')},
             'u1nb.models': { 'u1nb.models.Layer': ('models.html#layer', 'u1nb/models.py'),

@@ -326,19 +326,22 @@ def drawn_anew(
     memory, memory_labels, # (M,D) pool of vectors to draw from, and (M,) classes
     queries, labels,       # (Q,D) vectors that are asked about, and (Q,) classes
     groups=None,           # (Q,) groups of the queries; each is its own if None
-    per_class=5,           # of each class, all where it has fewer; 'all': split memory ∪ queries anew
+    per_class=5,           # of each class, or all it has; 'all': memory ∪ queries split anew
     draws:int=20,          # memories
     seed:int=0,
     k:int=10, T:float=.07, # of the votes
-)->Drawn:                  # interval of the mean accuracy, spread between draws, accuracies
+)->Drawn:                  # interval of the mean (each group counts once), sd of draws, accuracies
     "Accuracy over memories drawn anew: for another memory and other pictures"
     x,q = torch.as_tensor(memory),torch.as_tensor(queries)
     y,t = (torch.as_tensor(o).cpu() for o in (memory_labels, labels))
     whole,gen = per_class=='all',rng(seed, 'drawn anew')
-    if whole: x,y,quota = torch.cat([x, q]),torch.cat([y, t]),torch.bincount(y, minlength=int(t.max())+1)
-    quota,right = quota[y] if whole else int(per_class),[]
     if whole and groups is not None and group_ids(groups, len(t))[1]<len(t):
-        raise ValueError("'all' splits pictures, and would part their groups; give one of each group")
+        raise ValueError("'all' splits pictures and would part their groups; give one of each")
+    quota,right = per_class,[]
+    if whole:
+        sizes = torch.bincount(y, minlength=int(t.max())+1)
+        x,y = torch.cat([x, q]),torch.cat([y, t])
+        quota = sizes[y]
     for _ in range(draws):
         kept = torch.from_numpy(place_in_class(y.numpy(), gen))<quota
         m = Memory(k=k, T=T).add(x[kept], y[kept])
@@ -359,14 +362,15 @@ def _crossed(right, groups):
     import pandas as pd
     sums,n = group_sums(right.T, groups)
     G,S = sums.shape
-    rows = dict(group=np.repeat(np.arange(G), S), seed=np.tile(np.arange(S), G), value=(sums/n[:,None]).ravel())
-    return two_way(pd.DataFrame(rows), 'value', effective=True)
+    group,seed = (o.ravel() for o in np.indices((G, S)))
+    rows = pd.DataFrame(dict(group=group, seed=seed, value=(sums/n[:,None]).ravel()))
+    return two_way(rows, 'value', effective=True)
 
 def _resampled(right, M):
-    "Interval over splits into M remembered and Q asked; they overlap (Nadeau & Bengio 2003, eq. 7)"
+    "Interval over splits into M remembered and Q asked; they overlap (Nadeau & Bengio 2003)"
     i,(J,Q) = t_interval(right.mean(1)),right.shape
-    wider = math.sqrt(1+J*Q/M)
-    return i._replace(lo=i.value-(i.value-i.lo)*wider, hi=i.value+(i.hi-i.value)*wider, se=i.se*wider)
+    wider,half = math.sqrt(1+J*Q/M),i.value-i.lo
+    return i._replace(lo=i.value-wider*half, hi=i.value+wider*half, se=wider*i.se)
 
 # %% ../nbs/15_memory.ipynb #5404381b
 def plot_accuracy_map(
@@ -408,11 +412,30 @@ class Informative(namedtuple('Informative', 's similarity neighbour site')):
         "Which sites (Q,h,w) are informative, were these the classes: the neighbours stay"
         y,of = (torch.as_tensor(o).cpu() for o in (labels, memory_labels))
         Q,M = len(self.neighbour),int(self.neighbour.max())+1
-        if len(y)!=Q or len(of)<M: raise ValueError(f'{Q} classes and ≥ {M}; got {len(y)}, {len(of)}')
+        if len(y)!=Q or len(of)<M:
+            raise ValueError(f'{Q} classes and at least {M}; got {len(y)} and {len(of)}')
         return (self.neighbour>=0)&(of[self.neighbour.clamp(min=0)]==y[:,None,None])
 
     def __repr__(self):
         return f'Informative: {self.s.double().mean():.1%} of {tuple(self.s.shape)} sites'
+
+# %% ../nbs/15_memory.ipynb #bdb681c6
+def plot_informative(
+    pictures,   # (n,) PIL pictures or arrays, cropped to what the network saw
+    s,          # (n,h,w) bool: is the site informative?
+    axs=None,   # matplotlib axes, one a picture; new ones if None
+):              # axs
+    "Pictures of which the informative sites are lit, and the others darkened"
+    import matplotlib.pyplot as plt
+    n,s = len(pictures),torch.as_tensor(s).cpu().float().numpy()
+    if axs is None: _,axs = plt.subplots(1, n, figsize=(1.9*n, 1.9), layout='constrained')
+    for ax,img,lit in zip(np.ravel(axs), pictures, s):
+        ax.imshow(img, extent=(-1,1,-1,1))
+        veil = np.zeros((*lit.shape, 4))
+        veil[...,3] = .7*(1-lit)                               # black, and how dense
+        ax.imshow(veil, extent=(-1,1,-1,1), interpolation='nearest')
+        ax.axis('off')
+    return axs
 
 # %% ../nbs/15_memory.ipynb #da813d31
 def informed_auc(
@@ -426,7 +449,7 @@ def informed_auc(
         was = f'{tuple(e.shape)} and {tuple(s.shape)}'
         raise ValueError(f'energy and s are of the same sites; got {was}: energy(at_most_7(maps))')
     e,s = e.flatten(1),s.flatten(1)
-    rank = torch.from_numpy(rankdata(e.numpy(), axis=1))       # of equals the mean rank, so ties count half
+    rank = torch.from_numpy(rankdata(e.numpy(), axis=1))       # equals share ranks: ties count half
     n,m = s.sum(1),(~s).sum(1)
     area = ((rank*s).sum(1)-n*(n+1)/2)/(n*m)
     return area.masked_fill(n*m==0, math.nan)
