@@ -414,7 +414,7 @@ def _agreement_rows(add, z, v, y, g, planes, n_perm, seed, control='given', **mo
     for r in found:
         key = 'agreement.classes' if r['pairs']=='class means' else 'agreement.within'
         kept = 'rho','p','planes_99','orders_99','lo_groups','hi_groups','pictures'
-        of = dict({k:r[k] for k in kept}, plane=r['kind'], left_out=int((~keep).sum()))
+        of = dict({k:r[k] for k in kept}, plane=r['kind'], scale='bootstrap', left_out=int((~keep).sum()))
         if key=='agreement.classes': of['groups'] = 'class'
         add(key, Interval(*(r[o] for o in Interval._fields)), control, **of, **more)
     if not found and control!='given': add('agreement.classes', control=control, why=why, **more)
@@ -708,7 +708,7 @@ def _hue_rows(add, o, plane, basis, axis, a, planes_99):
     add('hue.gain', l.gain, control('lookalikes'), **of)
     try: c = circ_corr(r.theta, o.angles, seed=o.seed)
     except ValueError as e: add('agreement.classes', control=control('given'), why=str(e), **of); return
-    of |= dict(p=c.p, rho=c.rho, class_hue=np.round(r.theta, 3), class_angle=np.round(o.angles, 3))
+    of |= dict(p=c.p, rho=c.rho, scale='bootstrap', class_hue=np.round(r.theta, 3), class_angle=np.round(o.angles, 3))
     add('agreement.classes', abs_interval(c.interval), control('given'), **of)
 
 def _ridge_rows(study, add):

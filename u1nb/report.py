@@ -33,7 +33,11 @@ EVIDENCE = {
     'C5':(('agreement.classes','given'), '|ρ|', _of('agreement.classes', 'random')),
     'C6':(('accuracy','given'), 'accuracy', _of('accuracy', 'pixels', 'random', 'bare')),
     'C7':(('gain.pooled','onehot'), 'gain', _ARMS),
-    'C8':(('gain.pooled','onehot'), 'gain', _ARMS)}
+    'C8':(('gain.pooled','onehot'), 'gain', _ARMS),
+    'C1i':(('kappa','uniform'), 'κ(½)', [('kappa','energy')]),
+    'C3z':(('ring','given'), 'ring/mean', []),
+    'C4i':(('omega2','given'), 'ω²', _of('omega2', 'energy', 'random')),
+    'C5i':(('hue.gain','others'), 'R̄ gain', _of('hue.gain', 'lookalikes'))}
 
 _HALVES = 'supported','partly','not supported','crown without brim'
 #: claim → what each verdict says in few words
@@ -45,11 +49,17 @@ SENTENCES = {c:dict(zip(_HALVES, said)) for c,said in {
     'C5':('the same angle in features', 'the same across class means', 'not the same angle'),
     'C6':('classifies without training', 'beats pixels, not the probe', 'no better than its controls'),
     'C7':('U(1) helps on every task', 'it helps, so do other targets', 'U(1) does not help'),
-    'C8':('random angles help', 'they help, so do others', 'random angles do not help')}.items()}
+    'C8':('random angles help', 'they help, so do others', 'random angles do not help'),
+    'C1i':('class sites centred, learned', 'class sites centred', 'class sites not centred'),
+    'C3z':('z lies on a ring', '', 'z lies on no ring'),
+    'C4i':('class sites have an angle', 'a bias, no angle of its own', 'no bias of classes'),
+    'C5i':('class sites share a hue, θ', 'class sites share a hue', 'class sites share no hue')}.items()}
 
 # %% ../nbs/33_report.ipynb #6cc1d09b
-class Headline(namedtuple('Headline', 'claim verdict sentence name row control')):
+class Headline(namedtuple('Headline', 'rule verdict sentence name row control')):
     "What is said first of a claim; its number and its strongest control are rows, or None"
+    @property
+    def claim(self): return self.rule.name
     @property
     def number(self):
         "The number with its interval beside its strongest control; gains in points"
@@ -65,14 +75,14 @@ class Headline(namedtuple('Headline', 'claim verdict sentence name row control')
 # %% ../nbs/33_report.ipynb #2bd10fef
 def headlines(
     rows:Results,
-    reading:str='first',
+    reading:str|None=None, # 'first', 'informative'; both if None
 )->list:      # a `Headline` for each claim, network and data set
     "One line a claim"
-    return [_headline(rule, rs) for rule in RULES.values() if rule.reading==reading
+    return [_headline(rule, rs) for rule in RULES.values() if reading in (None,rule.reading)
             for demo in (False, True) for rs in cells_of(rows, rule, demo).values()]
 
 def _headline(rule, rows):
-    evidence,name,controls = EVIDENCE[rule.claim]
+    evidence,name,controls = EVIDENCE[rule.name]
     verdict = judge_cell(rows, rule).verdict
     measured = [r for r in rows if r.get('value') is not None]
     def numbers(of): return [r for r in measured if (r['key'],r['control']) in of]
@@ -80,8 +90,8 @@ def _headline(rule, rows):
     mine = strongest(numbers([evidence]))
     beside = [r for r in numbers(controls) if _comparable(r, mine)]
     control = strongest(beside, min if rule.flat else max)
-    sentence = SENTENCES[rule.claim].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
-    return Headline(rule.claim, verdict, sentence, name, mine, control)
+    sentence = SENTENCES[rule.name].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
+    return Headline(rule, verdict, sentence, name, mine, control)
 
 def _comparable(r, mine):
     "Same layer and plane, zero padding, and placed as the pictures were given?"
@@ -197,10 +207,11 @@ def plot_maps(
 # %% ../nbs/33_report.ipynb #b1dc837d
 def figures(
     rows:Results,  # of one network on one data set
-    claim:str,     # 'C1'
+    claim:str,     # 'C1', or 'C1i' of the second reading
 )->dict:           # name → matplotlib figure
     "The figures of a claim"
-    mine = current(rows.where(claim=claim, reading='first'))
+    rule = next(r for r in RULES.values() if r.name==claim)
+    mine = current(rows.where(claim=rule.claim, reading=rule.reading))
     return {name:fig for name,fig in FIGURES[claim](mine) if fig is not None}
 
 # %% ../nbs/33_report.ipynb #b5fc7bd3
@@ -276,7 +287,28 @@ def _gains(rows):
         plot_forest(shown, ax)
         yield f"forest_{shown[0]['claim']}",fig
 
-FIGURES = dict(C1=_c1, C2=_c2, C3=_c3, C4=_c4, C5=_c5, C6=_c6, C7=_gains, C8=_gains)
+def _c1i(rows):
+    if r:=_first(rows, key='kappa', control='uniform'):
+        fig,axs = _axes(2, (4.4,3.4))
+        plot_map(np.array(r['map'], dtype=float), axs[0]).set_title('informative sites', fontsize=10)
+        e = _first(rows, key='kappa', control='energy')
+        plot_map(np.array(e['map'], dtype=float), axs[1]).set_title('energy, same pictures', fontsize=10)
+        yield 'informative',fig
+
+def _c4i(rows):
+    shown = {'informative sites':_first(rows, key='class_directions', control='given'),
+             'energy':_first(rows, key='class_directions', control='energy')}
+    if all(shown.values()):
+        fig,axs = _axes(2)
+        for ax,(name,r) in zip(axs, shown.items()): plot_directions(r, ax).set_title(name, fontsize=10)
+        yield 'informative_angles',fig
+
+def _c5i(rows):
+    shown = rows.where(key='hue.gain', axis='medial')
+    yield 'hues',_intervals(shown, line=('plane',), at=.05, xlabel=words('hue.gain'))
+
+FIGURES = dict(C1=_c1, C2=_c2, C3=_c3, C4=_c4, C5=_c5, C6=_c6, C7=_gains, C8=_gains, C1i=_c1i,
+               C3z=lambda rows: (), C4i=_c4i, C5i=_c5i)
 
 # %% ../nbs/33_report.ipynb #57c3d770
 PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
@@ -328,10 +360,11 @@ def _section(head, rows, out):
         plt.close(fig)
         (out/f'{name}.png').write_bytes(b.getvalue())
         pngs[name] = base64.b64encode(b.getvalue()).decode()
-    not_asked = rows.where(claim=head.claim, key='not_asked', control='given')
-    return dict(head=head, asks=RULES[head.claim,'first'].asks, figures=pngs,
+    of = dict(claim=head.rule.claim, reading=head.rule.reading)
+    not_asked = rows.where(**of, key='not_asked', control='given')
+    return dict(head=head, asks=head.rule.asks, figures=pngs,
                 why=list(dict.fromkeys(r['why'] for r in not_asked)),
-                clauses=clause_table(rows, head.claim).to_html(border=0))
+                clauses=clause_table(rows, *of.values()).to_html(border=0))
 
 def _table(rows):
     "All rows, their numbers as text"

@@ -56,6 +56,10 @@ class Rule(namedtuple('Rule', 'claim reading asks clauses planes holm named unfi
     """A claim's clauses. The best of `planes` is judged, with `holm` corrected for being the best.
     `named`: a verdict, of what it needs one met, and of what one excluded. `unfit`: where no model
     fits, a verdict and the clauses that make it. `flat`: rows are tasks; within ±`flat` is no gain"""
+    @property
+    def name(self):
+        "'C1', or 'C1i' of the second reading; that of C3 is 'C3z'"
+        return self.claim+('' if self.reading=='first' else 'z' if self.claim=='C3' else 'i')
     def __repr__(self): return f'{self.claim} ({self.reading}): {len(self.clauses)} clauses'
     def _repr_markdown_(self):
         head = f'**{self.claim}** ({self.reading} reading): {self.asks}'
@@ -332,7 +336,7 @@ def one_sided(said):
     return min(1., said.times*p)
 
 #: correlations, whose intervals are made on Fisher's scale where a row does not say otherwise
-FISHER = 'reliability','reliability.x','reliability.y','agreement.classes','agreement.within'
+FISHER = 'reliability','reliability.x','reliability.y','agreement.classes'
 
 def tail(t, row, above=False):
     "Probability that the truth lies below t (or above), on the scale that made the interval"
