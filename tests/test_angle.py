@@ -3,12 +3,13 @@ import math
 import numpy as np, pytest, torch
 from u1nb.angle import AngleClassifier, class_bias, equivariance_error, omega2_difference, order_parameter, picture_z
 from u1nb.angle import class_directions, class_vectors, plot_class_maps, plot_directions, plot_planted, plot_resultants
-from u1nb.angle import ring_p
+from u1nb.angle import ring_p, without_scene
 from u1nb.circle import Units, circ_corr, columns, phasor
 from u1nb.core import Results, generator, rng
-from u1nb.energy import energy_density
+from u1nb.data import images, planted
+from u1nb.energy import InputEnergy, energy_density
 from u1nb.extract import Collect, observe
-from u1nb.models import bottlenecks, calibrate_bn, pretrained
+from u1nb.models import bottlenecks, calibrate_bn, packaged, pretrained, random_twin
 
 NETS = [('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))]
 
@@ -130,6 +131,28 @@ def test_ring_p_is_the_share_of_turns():
     assert .05<p<.2                                                    # about 2 of 16 agree with each other
     assert ring_p(both, np.where(np.arange(16)==3, np.nan, both), scenes, 999)<.2
     assert abs(circ_corr(both, both, n_perm=9).rho-1)<1e-9
+
+def test_without_scene():
+    "Each scene's mean is gone, one that is all NaN stays so, and the given z is not changed"
+    z = np.append(np.tile(.1*compass, 2)+np.repeat([1, -2j], 8), [np.nan, np.nan])
+    given,g = z.copy(),np.repeat(['a','b','c'], [8,8,2])
+    z[3] = np.nan
+    own = without_scene(z, g)
+    assert np.nanmean(own[:8])==pytest.approx(0) and np.isnan(own[[3,16,17]]).all()
+    np.testing.assert_allclose(own[8:16], .1*compass, atol=1e-12)
+    np.testing.assert_array_equal(np.delete(z, 3), np.delete(given, 3))
+
+@pytest.mark.skipif(not packaged('mobilenet_v2'), reason='weights of MobileNetV2 are not installed')
+def test_the_angle_follows_a_subject_of_half_contrast():
+    "On scrambled phases a trained network follows, where the gradient and a random network do not"
+    ds = planted(8, ground='scrambled', contrast=.5)
+    net,tfm = pretrained('mobilenet_v2')
+    def rho(net, layer='features'):
+        z = observe(net, ds, layer, Collect(z=picture_z), transform=tfm).z[layer]
+        return circ_corr(ds.theta, np.angle(without_scene(z, ds.groups)), ds.groups, n_perm=9).rho
+    other = calibrate_bn(random_twin(net, 1), images('photos', n=14), tfm)
+    assert rho(net)>.9 and abs(rho(other))<.5
+    assert abs(rho(InputEnergy((.485,.456,.406), (.229,.224,.225), 7), 'gradient'))<.5
 
 def test_figures_take_rows(pytestconfig):
     "Plot functions take what `class_bias` returned, its table, and what rows store of it"

@@ -20,6 +20,28 @@ from .energy import centroid, energy_density
 from .circle import has_angle, phasor, columns, sum_at, Units, group_draws
 from .circle import fisher_lee, permutation_tests, jackknife_interval, omega2_jackknife, reliability
 
+# %% ../nbs/13_angle.ipynb #6ca9af26
+def plot_planted(
+    planted, measured, # (N,) radians
+    scenes=None,       # (N,) labels, a marker each
+    ax=None,           # matplotlib axes; new ones if None
+):                     # ax
+    "Measured against planted direction, coloured by the planted one"
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(4,3.5))[1]
+    a,b = (np.asarray(o, dtype=np.float64) for o in (planted, measured))
+    b = a+np.angle(np.exp(1j*(b-a)))
+    g = np.zeros(len(a)) if scenes is None else np.asarray(scenes)
+    look = dict(s=18, cmap='twilight', vmin=-np.pi, vmax=np.pi, edgecolors='.4', linewidths=.5)
+    for i,k in enumerate(np.unique(g)):
+        x,y = a[g==k],b[g==k]
+        ax.scatter(*np.degrees([x, y]), c=x, marker='osD^vP*X'[i%8], label=str(k), **look)
+    ax.plot([-180,180], [-180,180], color='.6', lw=1, zorder=0)
+    ax.set(xlabel='planted θ (degrees)', ylabel='measured θ (degrees, turn nearest)',
+           xticks=range(-180,181,90), yticks=range(-360,361,90))
+    if scenes is not None: ax.legend(fontsize=6)
+    return ax
+
 # %% ../nbs/13_angle.ipynb #4ebf583b
 def order_parameter(
     p,                  # (…,H,W) density
@@ -357,25 +379,17 @@ def _gaussian(v, k, n):
     far = lambda d: np.einsum('nki,kij,nkj->nk', d, np.linalg.inv(cov), d)
     return lambda v: -.5*(far(v[:,None]-mean)+np.linalg.slogdet(2*np.pi*cov)[1])
 
-# %% ../nbs/13_angle.ipynb #3f70fa26
-def plot_planted(
-    planted, measured, # (N,) radians
-    scenes=None,       # (N,) labels, a colour and a marker each
-    ax=None,           # matplotlib axes; new ones if None
-):                     # ax
-    "Measured against planted direction"
-    import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(4,3.5))[1]
-    a,b = (np.asarray(o, dtype=np.float64) for o in (planted, measured))
-    b = a+np.angle(np.exp(1j*(b-a)))
-    g = np.zeros(len(a)) if scenes is None else np.asarray(scenes)
-    for i,k in enumerate(np.unique(g)):
-        ax.scatter(*np.degrees([a[g==k], b[g==k]]), s=16, marker='osD^vP*X'[i%8], label=str(k))
-    ax.plot([-180,180], [-180,180], color='.6', lw=1, zorder=0)
-    ax.set(xlabel='planted θ (degrees)', ylabel='measured θ (degrees, turn nearest)',
-           xticks=range(-180,181,90), yticks=range(-360,361,90))
-    if scenes is not None: ax.legend(fontsize=6)
-    return ax
+# %% ../nbs/13_angle.ipynb #81b6cdb6
+def without_scene(
+    z,          # (N,) complex; NaN where there is none
+    groups,     # (N,) scenes
+)->np.ndarray:  # (N,) complex
+    "z less its scene's mean: what is left has turned with the subject, not with the ground"
+    z,groups = np.array(z, dtype=complex), np.asarray(groups)
+    for k in np.unique(groups):
+        own = z[groups==k]
+        z[groups==k] -= np.nansum(own)/max(1, (~np.isnan(own)).sum())
+    return z
 
 # %% ../nbs/13_angle.ipynb #2a21a9c0
 def ring_p(
