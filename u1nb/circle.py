@@ -10,7 +10,6 @@ import math
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch
-from scipy.special import gammaincc
 from torch import Tensor
 from .core import *
 from .core import generator
@@ -206,11 +205,11 @@ def class_sums(F, perm, counts):
 def heterogeneity(n, m):
     "H and the direction μ of its ray, from n (K,) units of mean moments m (5,K)"
     z = m[0]+1j*m[1]
-    mu,best = np.angle(_directions(n, *m).sum()), (np.inf, 0.)
+    mu,best = np.angle(_directions(n, m).sum()), (np.inf, 0.)
     for _ in range(4):
-        h,v,along = _ray(n, *m, mu)
-        best = min(best, (h.sum(), mu))
-        axis = np.angle((np.where(along, n/v, 0)*z*z).sum())/2
+        best = min(best, (ray_distances(n, m, z, mu).sum(), mu))
+        w,along = _across(n, m, mu)
+        axis = np.angle((w*along*z*z).sum())/2
         mu = axis+np.pi if np.cos(axis-mu)<0 else axis
     return best
 
@@ -221,83 +220,84 @@ def mean_moments(x, n):
 
 def class_starts(n): return np.append(0, n.cumsum()[:-1]).astype(int)
 
-def _ray(n, c, s, cc, cs, ss, mu):
-    "Squared distance of each class (K,) from the ray along mu, variance across, leans along?"
-    a,b = np.cos(mu), np.sin(mu)
-    across,v = b*c-a*s, np.maximum(b*b*cc-2*a*b*cs+a*a*ss, 1e-12)
-    along = a*(ss*c-cs*s)+b*(cc*s-cs*c)>0
-    return np.where(along, n*across**2/v, _from_zero(n, c, s, cc, cs, ss)), v, along
+def ray_distances(n, m, z, mu):
+    "Squared distances (…,K) of class means z from the ray along mu; moments m say who leans along it"
+    w,along = _across(n, m, mu)
+    return np.where(along, w*(z*np.exp(-1j*mu)).imag**2, _from_zero(n, m, z))
 
-def _from_zero(n, c, s, cc, cs, ss):
-    "Squared distance of each class from the ray's end"
+def _across(n, m, mu):
+    "Weights (K,) of squared distances across the ray along mu, and which classes lean along it"
+    c,s,cc,cs,ss = m
+    a,b = np.cos(mu), np.sin(mu)
+    return n/np.maximum(b*b*cc-2*a*b*cs+a*a*ss, 1e-12), a*(ss*c-cs*s)+b*(cc*s-cs*c)>0
+
+def _from_zero(n, m, z):
+    "Squared distances (…,K) of class means z from 0"
+    c,s,(cc,cs,ss) = z.real, z.imag, m[2:]
     return n*np.minimum((ss*c*c-2*cs*c*s+cc*s*s)/np.maximum(cc*ss-cs*cs, 1e-12), 1)
 
-def _directions(n, c, s, cc, cs, ss):
+def _directions(n, m):
     "Each class's direction (K,) as a vector of length n/δ, δ its circular dispersion"
+    c,s,cc,cs,ss = m
     R2 = np.maximum(c*c+s*s, 1e-12)
     v = np.maximum((s*s*cc-2*c*s*cs+c*c*ss)/R2, 1e-3)            # E sin²(θ-θ̄) = (1-ρ₂)/2
     return n*np.sqrt(R2)/v*(c+1j*s)
 
-# %% ../nbs/12_circle.ipynb #f11b0001
+# %% ../nbs/12_circle.ipynb #cfc5f513
 # H and its p; distances (K,) of classes from the ray of the others, and theirs
 Directions = namedtuple('Directions', 'H p own p_own')
 
 def direction_tests(u, n_perm, seed):
-    "Do the classes of `Units` share one direction? By random flips; NaN for classes of 1 or 2 units"
+    "Do the classes of `Units` share one direction? By random signs; NaN for classes of 1 or 2 units"
     big,res = u.counts>=3, np.full((2,u.K), np.nan)
     if big.sum()<2: return Directions(np.nan, np.nan, *res)
     n,keep = u.counts[big], big[u.unit_class]
     x,turn = u.means(phasor(u.z))[keep], u.turns()[keep]
     m = mean_moments(x, n)
-    H,mu = heterogeneity(n, m)
-    rest = _directions(n, *m)
-    rest = np.angle(rest.sum()-rest)
-    own,limit = _from_others(n, m, rest)
+    z = m[0]+1j*m[1]
+    (H,mu),(own,rest) = heterogeneity(n, m), _from_others(n, m, z)
     def flipped(i):
-        k = min(step, n_perm-i)
-        coins = torch.randint(2, (k, turn.max()+1), generator=generator(seed, 'flips', i), dtype=torch.int8)
-        z = signed_means(2.*coins.numpy()[:,turn]-1, x, n)
-        return *ray_parts(n, m, z, mu), (_distances(n, m, z, rest)>=limit).sum(0)
+        k,gen = min(step, n_perm-i), generator(seed, 'flips', i)
+        coins = torch.randint(2, (k, turn.max()+1), generator=gen, dtype=torch.int8).numpy()
+        draws = signed_means(2.*coins[:,turn]-1, x, n)
+        hits = ray_distances(n, m, draws, rest)>=own-1e-11*np.maximum(1, own)
+        return *ray_parts(n, m, draws, mu), hits.sum(0)
     step = max(1, min(n_perm, 2_000_000//len(x)))
     with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as ex:
-        across,against,hits = zip(*ex.map(flipped, range(0, n_perm, step)))
-    seen = ray_parts(n, m, (m[0]+1j*m[1])[None], mu)
-    tails = [_tail(o[0], np.concatenate(d)) for o,d in zip(seen, (across, against))]
-    both = np.minimum(tails[0]/.9, tails[1]/.1)
+        *parts,hits = zip(*ex.map(flipped, range(0, n_perm, step)))
+    seen = ray_parts(n, m, z[None], mu)
+    across,against = (_tails(np.concatenate([s, *o])) for s,o in zip(seen, parts))
+    least = np.minimum(across/.9, against/.1)
     res[:,big] = own, (1+sum(hits))/(1+n_perm)
-    return Directions(H, float((both<=both[0]*(1+1e-9)).mean()), *res)
+    return Directions(H, float((least<=least[0]*(1+1e-9)).mean()), *res)
 
-# %% ../nbs/12_circle.ipynb #f11b0002
+# %% ../nbs/12_circle.ipynb #0916bf66
 def signed_means(signs, x, n):
     "Class means (P,K) of units x (U,) times signs (P,U)"
-    k = class_starts(n)
-    return np.stack([signs[:,i:j]@x[i:j] for i,j in zip(k, [*k[1:], len(x)])], 1)/n
+    k = [*class_starts(n), len(x)]
+    return np.stack([signs[:,i:j]@x[i:j] for i,j in zip(k, k[1:])], 1)/n
 
 def ray_parts(n, m, z, mu):
-    "Distances (P,) of class means z (P,K) across and against the ray along mu; m (5,K) says who is against"
-    _,v,along = _ray(n, *m, mu)
-    r,w = z*np.exp(-1j*mu), n/v
-    known = (m[0]+1j*m[1])*np.exp(-1j*mu)
-    L,Q,X = (w*known.real**2).sum(), (w*r.imag**2).sum(-1), (w*known.real*r.imag).sum(-1)
-    return (L+Q)/2-np.hypot((L-Q)/2, X), ((_from_zero(n, z.real, z.imag, *m[2:])-w*r.imag**2)*~along).sum(-1)
+    "Parts (P,) of H across and against the ray, of class means z (P,K); moments m and mu are the data's"
+    w,along = _across(n, m, mu)
+    turn = np.exp(-1j*mu)
+    a,y = ((m[0]+1j*m[1])*turn).real, (z*turn).imag
+    aa,ay,yy = (w*a*a).sum(), (w*a*y).sum(-1), (w*y*y).sum(-1)
+    return (aa+yy)/2-np.hypot((aa-yy)/2, ay), np.where(along, 0, _from_zero(n, m, z)-w*y*y).sum(-1)
 
-def _distances(n, m, z, mu):
-    "Squared distance (P,K) of class means z (P,K) from the ray along mu; m (5,K) says who is against it"
-    _,v,along = _ray(n, *m, mu)
-    return np.where(along, n/v*(z*np.exp(-1j*mu)).imag**2, _from_zero(n, z.real, z.imag, *m[2:]))
+def _tails(v):
+    "Upper tails (1+P,) of the value seen and its draws, in the gamma distribution of the draws' moments"
+    from scipy.special import gammaincc
+    mean,var = v[1:].mean(), v[1:].var()
+    return gammaincc(mean*mean/var, v.clip(0)*mean/var) if var>1e-20 else np.ones(len(v))
 
-def _from_others(n, m, rest):
-    "Each class's distance (K,) from the ray along the others' direction, which is an estimate too"
-    own,v,along = _ray(n, *m, rest)
-    known = np.where(along, n*(m[0]*np.cos(rest)+m[1]*np.sin(rest))**2/v, 0)
-    own = own/(1+known/np.maximum(known.sum()-known, 1e-12))
-    return own, own-1e-11*np.maximum(own, 1)
-
-def _tail(seen, draws):
-    "Upper tail (1+P,) of a gamma distribution with the draws' mean and variance, at `seen` and at the draws"
-    mean,var = draws.mean(), draws.var()
-    if var<1e-20: return np.ones(1+len(draws))
-    return gammaincc(mean*mean/var, np.append(seen, draws).clip(0)*mean/var)
+def _from_others(n, m, z):
+    "Each class's distance (K,) from the ray along the others' direction, an estimate too; that direction"
+    rest = _directions(n, m)
+    rest = np.angle(rest.sum()-rest)
+    w,along = _across(n, m, rest)
+    known = w*along*(z*np.exp(-1j*rest)).real**2
+    return ray_distances(n, m, z, rest)/(1+known/np.maximum(known.sum()-known, 1e-12)), rest
 
 # %% ../nbs/12_circle.ipynb #8eea6c22
 # roots (2,) of W⁻¹B, descending; axis in [0,π); variates (U,2); two: can means leave a line? η²
