@@ -15,7 +15,8 @@ from .core import generator
 from .stats import *
 from .stats import group_ids, group_sums
 from .circle import circ_corr, theta, has_angle, phasor, sum_at, starts_of, pair_sums, fisher_lee
-from .circle import abs_interval, Units, group_draws, split_halves, without_each_group, fisher_interval, drawn_interval
+from .circle import abs_interval, fisher_interval, drawn_interval
+from .circle import Units, group_draws, split_halves, without_each_group
 
 # %% ../nbs/14_hue.ipynb #c7b0c139
 def harmonic(
