@@ -14,8 +14,9 @@ from .core import *
 from .core import generator
 from .stats import *
 from .stats import group_ids, group_sums
-from .circle import circ_corr, theta, has_angle, phasor, sum_at, starts_of, pair_sums, fisher_lee, abs_interval
-from .circle import Units, group_draws, split_halves, without_each_group, fisher_interval, drawn_interval
+from .circle import circ_corr, theta, has_angle, phasor, sum_at, starts_of, pair_sums, fisher_lee
+from .circle import abs_interval, fisher_interval, drawn_interval
+from .circle import Units, group_draws, split_halves, without_each_group
 
 # %% ../nbs/14_hue.ipynb #c7b0c139
 def harmonic(
@@ -214,8 +215,7 @@ def plot_hue(
         ax.imshow(cyclic.to_rgba(np.angle(o, deg=True))[...,:3]*a[...,None]+.6*(1-a[...,None]))
     for ax,o in zip(axs[0], pictures if rows>1 else ()): ax.imshow(o)
     for ax in axs.flat: ax.set(xticks=[], yticks=[])
-    bar = axs[0,0].figure.colorbar(cyclic, ax=axs, label='hue θ_f (degrees)', ticks=[-180,-90,0,90,180], pad=.02)
-    bar.ax.tick_params(labelsize=8)
+    axs[0,0].figure.colorbar(cyclic, ax=axs, label='hue θ_f (degrees)', ticks=range(-180, 181, 90), pad=.02)
     return axs
 
 # %% ../nbs/14_hue.ipynb #bba8e817
@@ -233,7 +233,8 @@ def dipole_plane(
 )->np.ndarray:     # (C,2) orthonormal; its angle turns with the picture's
     "The plane of the mean dipole's real and imaginary part, by the nearest orthonormal basis"
     m = np.asarray(d).mean(0)
-    u,_,v = np.linalg.svd(off_axis(np.stack([m.real, m.imag], 1).astype(np.float64), axis, -2), full_matrices=False)
+    both = np.stack([m.real, m.imag], 1).astype(np.float64)
+    u,_,v = np.linalg.svd(off_axis(both, axis, -2), full_matrices=False)
     return u@v
 
 # %% ../nbs/14_hue.ipynb #bd7a9be6
