@@ -9,7 +9,7 @@ from u1nb.core import Results, generator, rng
 from u1nb.data import images, planted
 from u1nb.energy import InputEnergy, energy_density
 from u1nb.extract import Collect, observe
-from u1nb.models import bottlenecks, calibrate_bn, packaged, pretrained, random_twin
+from u1nb.models import bottlenecks, calibrate_bn, pretrained, random_twin
 
 NETS = [('resnet18',(96,96)), ('timm/tf_efficientnet_lite0',(96,128))]
 
@@ -142,7 +142,6 @@ def test_without_scene():
     np.testing.assert_allclose(own[8:16], .1*compass, atol=1e-12)
     np.testing.assert_array_equal(np.delete(z, 3), np.delete(given, 3))
 
-@pytest.mark.skipif(not packaged('mobilenet_v2'), reason='weights of MobileNetV2 are not installed')
 def test_the_angle_follows_a_subject_of_half_contrast():
     "On scrambled phases a trained network follows, where the gradient and a random network do not"
     ds = planted(8, ground='scrambled', contrast=.5)
