@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.claims._planted': ('claims.html#_planted', 'u1nb/claims.py'),
                              'u1nb.claims._planted_on': ('claims.html#_planted_on', 'u1nb/claims.py'),
                              'u1nb.claims._planted_rows': ('claims.html#_planted_rows', 'u1nb/claims.py'),
+                             'u1nb.claims._planted_tag': ('claims.html#_planted_tag', 'u1nb/claims.py'),
                              'u1nb.claims._pooled_row': ('claims.html#_pooled_row', 'u1nb/claims.py'),
                              'u1nb.claims._random_fits': ('claims.html#_random_fits', 'u1nb/claims.py'),
                              'u1nb.claims._random_memories': ('claims.html#_random_memories', 'u1nb/claims.py'),

@@ -327,18 +327,24 @@ def _classifier_rows(study, add, z, y, g):
         add('accuracy.minus_memory', bootstrap(both.astype(float)-m.correct, g, seed=study.seed))
 
 # %% ../nbs/32_claims.ipynb #f6bbf376
-#: grounds of planted pictures, and the side in pixels of what is pasted there
-GROUNDS = ('crop',None),('grey',64),('grey',96),('scrambled',64),('scrambled',96)
+#: grounds of planted pictures, the side in pixels of what is pasted there, and its contrast
+GROUNDS = [('crop',None,1), *((g,side,1) for g in ('grey','scrambled') for side in (64,96)),
+           ('scrambled',64,.5)]
 
-def _planted(study, ground, side, net=None, layers=None, what='', **condition):
+def _planted_tag(ground, side, contrast):
+    if ground=='crop': return 'planted'
+    return f'planted, {ground} {side}'+(f' at {contrast}' if contrast<1 else '')
+
+def _planted(study, ground, side, contrast, net=None, layers=None, what='', **condition):
     "Pictures with a planted direction and their z; of what is pasted, each scene's mean is removed"
     pasted = ground!='crop'
-    pics = planted(16, ground=ground, side=side) if pasted else planted(8)
+    how = dict(ground=ground, side=side, contrast=contrast)
+    pics = planted(16, **how) if pasted else planted(8)
     def fit(img):
         x = study.transform(img)
         if tuple(x.shape[1:])==study.size: return x
         return study.transform(img.resize(study.size[::-1]))
-    tag = f'planted{f", {ground} {side}" if pasted else ""}{what}'
+    tag = _planted_tag(ground, side, contrast)+what
     z = study.look(pics, tag, net=net, layers=layers, transform=fit, **condition).z
     return pics,{k:without_scene(v, pics.groups) for k,v in z.items()} if pasted else z
 
@@ -350,27 +356,31 @@ def _grounds():
 
 def _planted_rows(study, add):
     "Correlation of the planted direction with that of networks, and of the pixels themselves"
-    for ground,side in _grounds(): _planted_on(study, add, ground, side)
+    for o in _grounds(): _planted_on(study, add, *o)
     if not _grounds():
         add('planted', why='the photographs of scikit-image are missing: pip install u1nb[offline]')
 
-def _planted_on(study, add, ground, side):
+def _planted_on(study, add, ground, side, contrast):
     "Rows of one ground"
     key = 'planted' if ground=='crop' else 'planted.composite'
-    pics,z = _planted(study, ground, side, study.model)
+    pics,z = _planted(study, ground, side, contrast, study.model)
     of = dict(data='planted', beside=study.labelled, pictures=len(pics), groups='scene')
-    of |= dict(ground=ground, side=side, scenes=pics.groups, planted=np.round(pics.theta, 6))
+    of |= dict(ground=ground, side=side, contrast=contrast, scenes=pics.groups, planted=np.round(pics.theta, 6))
     def one(z, control='given', **more):
         more |= dict(of, control=control)
         try: r = circ_corr(pics.theta, theta(z), pics.groups, n_perm=9, seed=study.seed)
         except ValueError as e: add(key, why=str(e), **more); return
         p = ring_p(pics.theta, theta(z), pics.groups, seed=study.seed)
+        off = np.degrees(np.abs(np.angle(z*np.exp(-1j*pics.theta))))
+        more['error'] = round(float(np.nanmedian(off)), 1)        # degrees; ρ is blind to a half turn
         add(key, r.interval, p=p, measured=np.round(theta(z), 3), **more)
     one(z[study.bottleneck])
     for s in range(study.seeds):
-        random = _planted(study, ground, side, weights='random', seed=s, padding='zeros')[1]
+        how = dict(weights='random', seed=s, padding='zeros')
+        random = _planted(study, ground, side, contrast, **how)[1]
         one(random[study.bottleneck], 'random', network=s)
-    own = _planted(study, ground, side, study.input_net(), ['luminance','gradient'], ' input')[1]
+    inputs = study.input_net(),['luminance','gradient'],' input'
+    own = _planted(study, ground, side, contrast, *inputs)[1]
     for n,z in own.items(): one(z, n, layer='input')
 
 # %% ../nbs/32_claims.ipynb #70608f5b
@@ -703,9 +713,14 @@ def _hue_rows(add, o, plane, basis, axis, a, planes_99):
     def control(k): return k if axis=='medial' else f'{k}, mean axis'
     of |= dict(informative=r.informative, others=r.others)
     add('hue.gain', r.gain, control('others'), planes_99=planes_99, **of)
-    strata = lookalikes(o.similarity, o.y)
-    l = hue_concentration(hue, o.s, o.y, o.g, strata, o.seed)
-    add('hue.gain', l.gain, control('lookalikes'), **of)
+    N,h,w = o.s.shape
+    place = np.arange(h*w).reshape(h, w)
+    strata = dict(lookalikes=lookalikes(o.similarity, o.y), picture=np.arange(N)[:,None,None],
+                  place=h*w*o.y[:,None,None]+place)
+    for k,v in strata.items():
+        less = hue_concentration(hue, o.s, o.y, o.g, v, o.seed)
+        of_it = dict(informative=less.informative, others=less.others)
+        add('hue.gain', less.gain, control(k), **{**of, **of_it})
     try: c = circ_corr(r.theta, o.angles, seed=o.seed)
     except ValueError as e: add('agreement.classes', control=control('given'), why=str(e), **of); return
     of |= dict(p=c.p, rho=c.rho, scale='bootstrap', class_hue=np.round(r.theta, 3), class_angle=np.round(o.angles, 3))
@@ -930,8 +945,8 @@ def _labelled_passes(study, of):
     if 'C4' in of:
         out |= {'mirrored':(1,N), 'rotated':(1,min(400, N)), 'few input':(1,few),
                 'test shifted':(1,few)}
-        for g,side in GROUNDS:
-            name,n = ('planted',56) if side is None else (f'planted, {g} {side}',112)
+        for o in GROUNDS:
+            name,n = _planted_tag(*o),56 if o[0]=='crop' else 112
             out |= {name:(1+S,n), f'{name} input':(1,n)}
     if 'C5i' in of: out |= {'test shifted':(1,few), 'few shifted':(S,few)}
     if 'C6' in of:

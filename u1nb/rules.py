@@ -234,6 +234,7 @@ LABELS = {
     'planted.composite':'composites: planted and measured θ, ρ', 'energy':'energy', 'others':'other sites',
     'lookalikes':'sites whose neighbour is as similar but of another class',
     'centred':'each class’s mean map removed', 'turned':'quarter turns of the picture',
+    'picture':'other sites of the same picture', 'place':'sites of the same place',
     'inner':'the border ring left out', 'site':'neighbours at the same site',
     'mean':'about the mean activation', 'grey':'on grey', 'scrambled':'on a phase-scrambled scene'}
 
