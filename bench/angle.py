@@ -12,7 +12,8 @@ from scipy.stats import permutation_test
 from extract import ROWS, row
 
 from u1nb.core import rng
-from u1nb.circle import Units, bias_features, canonical, class_sums, columns, heterogeneity, second_root, wild
+from u1nb.circle import Units, bias_features, canonical, class_sums, columns, heterogeneity
+from u1nb.circle import mean_moments, phasor, ray_parts, second_root, signed_means, wild
 from u1nb.angle import class_bias
 
 def data(n=10_000, K=200):
@@ -45,9 +46,10 @@ def statistics():
     v = canonical(columns(u.means(u.z)), n).variates
     def sums(perm): return np.moveaxis(class_sums(F, perm.astype(np.int32), n.astype(int)), -1, 0)
     def power(*of): return lambda perm: ((sums(perm)[list(of)]**2).sum(0)/n).sum(-1)
-    def directions(perm):
-        C,S,C2,S2 = sums(perm)[:4]
-        return heterogeneity(n, (C, S, (n+C2)/2, S2/2, (n-C2)/2))[0]
+    x = u.means(phasor(u.z))
+    m = mean_moments(x, n)
+    mu = heterogeneity(n, m)[1]
+    def directions(perm): return sum(ray_parts(n, m, signed_means(1.-2*(perm%2), x, n), mu))
     def second(perm):                                    # scipy knows no wild bootstrap: as many random numbers
         return second_root(v[:,0], wild(v[:,1], n, 1.-2*(perm%2)), n)
     return len(u.z), dict(T=power(0,1), T_2=power(2,3), T_centred=power(4,5), T_x=power(6), T_y=power(7),

@@ -1,7 +1,7 @@
 "Statistics on the circle: against brute force, and the level of the tests"
 import math
 import numpy as np, pytest
-from u1nb.circle import Units, circ_corr, halves_correlation, omega2_jackknife, permutation_tests, split_halves, theta
+from u1nb.circle import Units, circ_corr, direction_tests, halves_correlation, omega2_jackknife, permutation_tests, split_halves, theta
 from u1nb.core import rng
 
 gauss = lambda r,n: r.standard_normal((n,2))@[1,1j]
@@ -81,6 +81,11 @@ def test_a_class_goes_with_its_last_group():
 
 def toward(r, n, kappa): return np.exp(1j*r.vonmises(1, np.repeat(kappa, n))), of(n), None
 
+def skewed(r, K, n):
+    "Exponential angles, whose mean direction is known"
+    s = r.uniform(.7, 1.6, (K,1))
+    return np.exp(1j*(r.exponential(s, (K,n))-np.arctan(s))).ravel(), of([n]*K), None
+
 def views(r):
     g = np.repeat(np.arange(48), r.integers(1, 5, 48))
     return gauss(r, 48)[g]+.5*gauss(r, len(g)), (np.arange(48)//8)[g], g
@@ -99,6 +104,8 @@ NULLS = {'uniform, equal sizes':(lambda r: (gauss(r, 120), of([15]*8), None), AL
          'common direction, κ=1':(lambda r: toward(r, [15]*8, [1]*8), ALL),
          'common direction, κ=4, unequal sizes':(lambda r: toward(r, UNEQUAL, [4]*8), ALL[5:6]),
          'common direction, κ of .3 to 4':(lambda r: toward(r, r.integers(10, 61, 10), r.uniform(.3, 4, 10)), ALL[5:6]),
+         'common direction, half without, small classes':(lambda r: toward(r, [6]*40, [1e-9,4]*20), ALL[5:6]),
+         'common direction, skewed':(lambda r: skewed(r, 40, 30), ALL[5:6]),
          'common direction, κ=.5 and 4':(lambda r: toward(r, [20]*8, [.5,4]*4), ALL[5:6]),
          'means on a line':(lambda r: on_a_line(r, [20]*8, [1]*8), ALL[7:]),
          'means on a line, small classes wider':(lambda r: on_a_line(r, [15,40]*4, [2,1]*4), ALL[7:])}
@@ -111,7 +118,25 @@ def test_level(name):
     for t in tests:
         rate = np.mean([p[t]<=.05 for p in ps])
         assert rate<=.05+3*math.sqrt(.05*.95/200), t
-        assert t=='second' or rate>=.01, t              # the second root may be cautious without classes
+        assert t in ('second','heterogeneity') or rate>=.01, t      # these may be cautious without classes
+
+@pytest.mark.parametrize('groups', ['pictures','views','scenes'])
+def test_directions_are_found(groups):
+    "Classes that point apart, or two of ten the other way, and the classes that do"
+    r,lab = rng(14),of([60]*10)
+    g = dict(pictures=None, views=np.arange(600)//3, scenes=np.tile(np.arange(60), 10))[groups]
+    for mu,odd in ((np.arange(10)*.3, 0), (np.pi*(np.arange(10)<2), 2)):
+        d = direction_tests(Units(gauss(r, 600)+np.exp(1j*mu)[lab], lab, g), 999, 0)
+        assert d.p==.001 and (not odd or (d.p_own<.01).tolist()==[True]*2+[False]*8)
+
+def test_directions_of_small_classes():
+    "1 or 2 units have no variance; one class has nobody to share with"
+    d = direction_tests(Units(gauss(rng(1), 11), of([1,2,3,5])), 99, 0)
+    assert np.isnan(d.p_own).tolist()==[True,True,False,False] and 0<d.p<=1
+    d = direction_tests(Units(gauss(rng(1), 5), of([2,3])), 99, 0)
+    assert math.isnan(d.H) and math.isnan(d.p) and np.isnan(d.p_own).all()
+    d = direction_tests(Units(np.ones(8), of([4,4])), 99, 0)
+    assert d.H==0 and d.p==1
 
 @pytest.mark.parametrize('how', ['pairs','within classes','groups'])
 def test_level_of_circ_corr(how):

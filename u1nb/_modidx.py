@@ -81,6 +81,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.circle.reliability': ('circle.html#reliability', 'u1nb/circle.py'),
                              'u1nb.circle.second_root': ('circle.html#second_root', 'u1nb/circle.py'),
                              'u1nb.circle.signed_means': ('circle.html#signed_means', 'u1nb/circle.py'),
+                             'u1nb.circle.skewness_across': ('circle.html#skewness_across', 'u1nb/circle.py'),
                              'u1nb.circle.split_halves': ('circle.html#split_halves', 'u1nb/circle.py'),
                              'u1nb.circle.starts_of': ('circle.html#starts_of', 'u1nb/circle.py'),
                              'u1nb.circle.sum_at': ('circle.html#sum_at', 'u1nb/circle.py'),

@@ -266,8 +266,9 @@ def direction_tests(u, n_perm, seed):
     with ThreadPoolExecutor(min(torch.get_num_threads(), 8)) as ex:
         *parts,hits = zip(*ex.map(flipped, range(0, n_perm, step)))
     seen = ray_parts(n, m, z[None], mu)
-    across,against = (_tails(np.concatenate([s, *o])) for s,o in zip(seen, parts))
-    least = np.minimum(across/.9, against/.1)
+    across,against = (np.concatenate([s, *o]) for s,o in zip(seen, parts))
+    across[1:] += skewness_across(n, m, x, mu)
+    least = np.minimum(_tails(across)/.9, _tails(against)/.1)
     res[:,big] = own, (1+sum(hits))/(1+n_perm)
     return Directions(H, float((least<=least[0]*(1+1e-9)).mean()), *res)
 
@@ -284,6 +285,12 @@ def ray_parts(n, m, z, mu):
     a,y = ((m[0]+1j*m[1])*turn).real, (z*turn).imag
     aa,ay,yy = (w*a*a).sum(), (w*a*y).sum(-1), (w*y*y).sum(-1)
     return (aa+yy)/2-np.hypot((aa-yy)/2, ay), np.where(along, 0, _from_zero(n, m, z)-w*y*y).sum(-1)
+
+def skewness_across(n, m, x, mu):
+    "What the skewness of units x (U,) adds to H: Σ 2γ²/n, γ² without bias from pairs of units"
+    y = (x*np.exp(-1j*mu)).imag*np.repeat(np.sqrt(_across(n, m, mu)[0]/n), n.astype(int))
+    s,ss = np.add.reduceat([y**3-3*y, (y**3-3*y)**2], class_starts(n), axis=1)
+    return max(0., (2*(s*s-ss)/n**3).sum())
 
 def _tails(v):
     "Upper tails (1+P,) of the value seen and its draws, in the gamma distribution of the draws' moments"
@@ -362,14 +369,16 @@ def permutation_tests(u, n_perm, seed):
     return obs, p, can
 
 def bias_features(u):
-    "Columns (U,11) whose class sums the statistics need"
+    "Columns (U,D) whose class sums the statistics need: 8 where each unit is one picture, else 11"
     e = phasor(u.z)
     F = u.sums(columns(e, e*e, phasor(u.z-u.z.mean()), u.z))
-    return np.ascontiguousarray(np.column_stack([F, np.bincount(u.unit), u.means(columns(u.z))]))
+    if not u.single: F = np.column_stack([F, np.bincount(u.unit), u.means(columns(u.z))])
+    return np.ascontiguousarray(F)
 
 def bias_statistics(M, n):
     "Statistics by name (P,), from class sums M of `bias_features`"
-    C,S,C2,S2,Cc,Sc,X,Y,N,x,y = np.moveaxis(M, -1, 0)
+    C,S,C2,S2,Cc,Sc,X,Y,*rest = np.moveaxis(M, -1, 0)
+    N,x,y = rest or (n, X, Y)
     power = lambda N,*vs: (sum(v*v for v in vs)/N).sum(-1)
     return dict(T=power(N, C, S), T_centred=power(N, Cc, Sc), T_x=power(N, X), T_y=power(N, Y), T_2=power(N, C2, S2),
                 eta2=power(n, x, y))
