@@ -33,6 +33,9 @@ def numbers(row):
     far = {k.lstrip('-'):-math.inf if '-' in k else math.inf for k in row.get('infinite') or ()}
     return [far.get(k, math.nan if row.get(k) is None else row[k]) for k in ('value','lo','hi')]
 
+STRICT = 0,1      # no difference and no ratio: of these a lower bound must be above
+
+
 # %% ../nbs/30_rules.ipynb #a832ebfa
 def judge_clause(
     clause:Clause,
@@ -45,7 +48,7 @@ def judge_clause(
     t = threshold(clause, row)
     p = math.nan if row.get('p') is None else row['p']
     v,lo,hi = numbers(row)
-    above = lo>=t and lo>0, hi<t or hi<=0<=t
+    above = (lo>t if t in STRICT else lo>=t and lo>0), hi<t or hi<=0<=t
     tests = {'p below':(p<t, False), 'at least':(v>=t, False), 'below':(hi<t, lo>=t)}
     met,out = tests.get(clause.test, above)
     return 'met' if met else 'excluded' if out else 'open'
@@ -84,7 +87,7 @@ def asked(clause, row=None):
     if row and (at:=threshold(clause, row))==at and t in THRESHOLDS:
         if t=='5/K' and row['K']<10: t = '(1 + 1/K)/2'
         t += f' = {at:.2g}'
-    how = '>' if clause.threshold==0 else '≥'
+    how = '>' if clause.threshold in STRICT else '≥'
     above = f'lower bound {how} {t}'
     said = {'above':above, 'below':f'upper bound < {t}', 'p below':f'p < {t}', 'at least':f'≥ {t}'}
     return said.get(clause.test, f'{above}, Holm over tasks')
