@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np, pandas as pd, torch
 from .core import *
 from .stats import *
-from .stats import over_draws
+from .stats import draws_interval,over_draws,satterthwaite
 from .data import planted,shifted,turned
 from .extract import Collect,observe
 from .energy import centroid,concentration,radial_profile,symmetry_test
@@ -610,16 +610,24 @@ def _informed_controls(study, add, n_shuffles):
             for key,d in (('kappa',k-kr), ('auc',auc-ar)):
                 less[key].append(pd.DataFrame(dict(group=g, seed=n, d=d)))
         for key,parts in less.items():
-            v,left = _two_ways(parts, study.seed)
+            v,gaps = _two_ways(parts, study.seed)
             control = 'random' if key=='auc' or place=='shifted' else 'random, photographed'
-            more = dict(replicates=study.seeds, left_out=left)|(ALONE if study.seeds<2 else {})
+            more = dict(replicates=study.seeds, gaps=gaps)|(ALONE if study.seeds<2 else {})
             add(f'{key}.minus_random', v, control, **of, **more)
 
-def _two_ways(parts, seed):
-    "Interval of a mean over groups and networks, and how many groups lack a value in one of them"
-    means = pd.concat(parts).groupby(['group','seed']).d.mean().reset_index()
-    left = means.d.isna().groupby(means.group).any()
-    return two_way(means, 'd', seed, effective=True),int(left.sum())
+def _two_ways(parts, seed, n_boot=2000):
+    """Interval of a mean over groups and networks, resampling both, and the share of gaps: a picture
+    without informative sites has no κ in that network, and counts in the others"""
+    m = pd.concat(parts).groupby(['group','seed']).d.mean().unstack().to_numpy()
+    known,d,(G,S) = ~np.isnan(m),np.nan_to_num(m),m.shape
+    if not known.any(): return Interval(*[math.nan]*4, 0),1.
+    gen = rng(seed, 'two ways, with gaps')
+    w,v = (gen.multinomial(k, np.full(k, 1/k), size=n_boot).astype(float) for k in (G, S))
+    def means(w, v): return ((w@d)*v).sum(1)/np.maximum(((w@known)*v).sum(1), 1e-12)
+    one = [np.ones((1,k)) for k in (G, S)]
+    df = satterthwaite((np.var(means(w, one[1])), np.var(means(one[0], v))), (G-1,S-1), G-1)
+    found = draws_interval(means(*one)[0], means(w, v), 1+df)
+    return found._replace(n=int(1+df)),float(1-known.mean())
 
 # %% ../nbs/32_claims.ipynb #254b7a06
 def c4i(
