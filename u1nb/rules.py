@@ -378,11 +378,13 @@ class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells
 
 #: columns in which a row of rules 2 is like the one of rules 1 that it replaces
 SAME = """claim reading model data demo key control plane layer other size padding placement network
-          noise mode effect symmetry optimizer""".split()
+          noise mode effect optimizer""".split()
 
 def current(rows):
     "Rows without those of rules 1 that rows of rules 2 replace"
-    def which(r): return tuple(r.get(c) or None for c in SAME)
+    def which(r):
+        of = (*SAME,'symmetry') if r['key']=='symmetric_share.under' else SAME
+        return tuple(r.get(c) or None for c in of)
     rows,found = list(rows),Results()
     new = {which(r) for r in rows if r.get('rules')==2}
     found.extend(r for r in rows if r.get('rules')==2 or which(r) not in new)
