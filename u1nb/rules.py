@@ -33,7 +33,7 @@ def numbers(row):
     far = {k.lstrip('-'):-math.inf if '-' in k else math.inf for k in row.get('infinite') or ()}
     return [far.get(k, math.nan if row.get(k) is None else row[k]) for k in ('value','lo','hi')]
 
-STRICT = 0,1      # no difference and no ratio: of these a lower bound must be above
+STRICT = 0,1,'gaussian draws'   # none, and what Gaussian draws have: a lower bound must be above
 
 
 # %% ../nbs/30_rules.ipynb #a832ebfa
@@ -48,7 +48,7 @@ def judge_clause(
     t = threshold(clause, row)
     p = math.nan if row.get('p') is None else row['p']
     v,lo,hi = numbers(row)
-    above = (lo>t if t in STRICT else lo>=t and lo>0), hi<t or hi<=0<=t
+    above = (lo>=t and lo>0, hi<t or hi<=0<=t) if clause.threshold not in STRICT else (lo>t, hi<=t)
     tests = {'p below':(p<t, False), 'at least':(v>=t, False), 'below':(hi<t, lo>=t)}
     met,out = tests.get(clause.test, above)
     return 'met' if met else 'excluded' if out else 'open'
