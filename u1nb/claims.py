@@ -9,6 +9,7 @@ __all__ = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8']
 import itertools,math
 from collections import namedtuple
 import numpy as np, pandas as pd, torch
+from scipy.stats import t
 from .core import *
 from .stats import *
 from .stats import draws_interval,over_draws,satterthwaite
@@ -670,12 +671,25 @@ def _informed_omegas(study, add, n_perm):
         r = study.near(few=True, weights='random', seed=n, padding='zeros')
         random.append(order_parameter(r.q()).numpy())
         _omega_row(add, random[n], y, g, 999, study.seed, 'random', network=n, **of)
-    _minus_row(add, z, np.array(random), y, g, 'random', **of)
+    _minus_each(add, z, random, y, g, **of)
     at,net = near.pictures.within(study.few_test),study.input_net()
     own = study.look(study.few_test, 'few input', net=net, layers=['luminance','gradient']).z
     for n,o in own.items(): _minus_row(add, z, o[at], y, g, n, **of)
     shift = order_parameter(study.near(few=True, place='shifted').q()).numpy()
     _omega_row(add, shift, y, g, n_perm, study.seed, 'shifted', **of)
+
+def _minus_each(add, z, others, y, g, **more):
+    """ω² less that of each random network, over the pictures that have an angle in both, averaged;
+    what pictures leave open counts once, as if all networks shared it"""
+    try: ds = [omega2_difference(z, o, y, g) for o in others]
+    except ValueError as e: add('omega2.minus_random', None, 'random', open=str(e), **more); return
+    v,m = np.array([d.value for d in ds]),len(ds)
+    own,between = np.mean([d.se**2 for d in ds]),v.var(ddof=1)/m if m>1 else 0.
+    df = satterthwaite((own,between), (min(d.n for d in ds)-1,m-1), 1)
+    se,why = math.sqrt(own+between),ALONE if m<2 else {}
+    h = float(t.ppf(.975, max(1, df)))*se
+    d = Interval(float(v.mean()), float(v.mean()-h), float(v.mean()+h), se, int(1+df))
+    add('omega2.minus_random', d, 'random', **why, **more)
 
 # %% ../nbs/32_claims.ipynb #80955d8b
 def c5i(
