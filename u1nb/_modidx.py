@@ -125,6 +125,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.claims._listed': ('claims.html#_listed', 'u1nb/claims.py'),
                              'u1nb.claims._mean': ('claims.html#_mean', 'u1nb/claims.py'),
                              'u1nb.claims._mean_map': ('claims.html#_mean_map', 'u1nb/claims.py'),
+                             'u1nb.claims._minus_each': ('claims.html#_minus_each', 'u1nb/claims.py'),
                              'u1nb.claims._minus_layer': ('claims.html#_minus_layer', 'u1nb/claims.py'),
                              'u1nb.claims._minus_row': ('claims.html#_minus_row', 'u1nb/claims.py'),
                              'u1nb.claims._noise_rows': ('claims.html#_noise_rows', 'u1nb/claims.py'),
