@@ -54,6 +54,8 @@ SENTENCES = {c:dict(zip(_HALVES, said)) for c,said in {
     'C3z':('z lies on a ring', '', 'z lies on no ring'),
     'C4i':('class sites have an angle', 'a bias, no angle of its own', 'no bias of classes'),
     'C5i':('class sites share a hue, θ', 'class sites share a hue', 'class sites share no hue')}.items()}
+SENTENCES['C3']['crown and brim'] = 'a crown, and a rise beyond it'
+
 
 # %% ../nbs/33_report.ipynb #6cc1d09b
 class Headline(namedtuple('Headline', 'rule verdict sentence name row control')):
@@ -70,7 +72,9 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control'))
         text = f'{self.name} {value} [{", ".join(ends)}]' if ends else f'{self.name} {value}'
         if not self.control: return text
         return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
-    def __str__(self): return f'{self.claim} {self.verdict:<18} {self.sentence:<29} {self.number}'
+    def __str__(self):
+        verdict = self.verdict.removesuffix(' (no model fits)')
+        return f'{self.claim} {verdict:<18} {self.sentence:<29} {self.number}'
 
 # %% ../nbs/33_report.ipynb #2bd10fef
 def headlines(
