@@ -9,7 +9,6 @@ __all__ = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8']
 import itertools,math
 from collections import namedtuple
 import numpy as np, pandas as pd, torch
-from scipy.stats import t
 from .core import *
 from .stats import *
 from .stats import draws_interval,over_draws,satterthwaite
@@ -681,6 +680,7 @@ def _informed_omegas(study, add, n_perm):
 def _minus_each(add, z, others, y, g, **more):
     """ω² less that of each random network, over the pictures that have an angle in both, averaged;
     what pictures leave open counts once, as if all networks shared it"""
+    from scipy.stats import t
     try: ds = [omega2_difference(z, o, y, g) for o in others]
     except ValueError as e: add('omega2.minus_random', None, 'random', open=str(e), **more); return
     v,m = np.array([d.value for d in ds]),len(ds)

@@ -232,14 +232,18 @@ LABELS = {
     'hue.gain':'R̄ of hue, informative sites less others',
     'auc':'where energy is, is the class? (AUC)', 'auc.minus_random':'AUC less random networks’',
     'ridge':'R² of z from the pooled vector',
-    'ridge.minus_random':'R² of z from the pooled vector, less random networks’',
     'informative':'share of informative sites', 'accuracy.drawn':'accuracy over memories drawn anew',
     'planted.composite':'composites: planted and measured θ, ρ', 'energy':'energy', 'others':'other sites',
     'lookalikes':'sites whose neighbour is as similar but of another class',
     'centred':'each class’s mean map removed', 'turned':'quarter turns of the picture',
     'picture':'other sites of the same picture', 'place':'sites of the same place',
-    'inner':'the border ring left out', 'site':'neighbours at the same site',
-    'mean':'about the mean activation', 'grey':'on grey', 'scrambled':'on a phase-scrambled scene'}
+    'inner':'the border ring left out',
+    'auc.cell':'AUC of a condition',
+    'accuracy.minus_cropped':'accuracy less that of cropped pictures', 'cropped':'cropped pictures',
+    'whole':'whole pictures', 'within':'class means removed',
+    'random, photographed':'random networks, as photographed'}
+_AXIS = 'given','others','lookalikes','picture','place'
+LABELS |= {f'{k}, mean axis':f'{LABELS[k]}, about the mean activation' for k in _AXIS}
 
 # %% ../nbs/30_rules.ipynb #ea47c899
 def words(key:str)->str:
