@@ -51,11 +51,14 @@ def alt_text(fig)->str:
     return '; '.join(filter(None, parts)) or f'{len(axs)} panels without a word'
 
 def jpeg_figures(quality=70):
-    "From here on a notebook's figures are JPEG, each with its `alt_text`"
+    "From here on a notebook's figures are JPEG, each with its `alt_text`, in colours that the colour-blind tell apart"
     from IPython import get_ipython
+    from matplotlib import cycler,rcParams
     from matplotlib.figure import Figure
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     set_matplotlib_formats('jpeg', pil_kwargs=dict(quality=quality))
+    safe = '#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9'.split()  # seaborn's
+    rcParams['axes.prop_cycle'] = cycler(color=safe)
     form = get_ipython().display_formatter.formatters['image/jpeg']
     draw = form.lookup_by_type(Figure)
     form.for_type(Figure, lambda fig: (data, dict(alt=alt_text(fig))) if (data:=draw(fig)) else None)

