@@ -12,7 +12,7 @@ def lines(key): return [o.strip() for o in cfg[key].splitlines() if o.strip()]
 
 extras = {k: lines(f'{k}_requirements') for k in ('offline', 'faiss', 'hub')}
 extras['dev'] = sum(extras.values(), []) + lines('dev_requirements')
-extras['lite'] = lines('lite_requirements')   # of the confirmation; no test needs them
+extras |= {k: lines(f'{k}_requirements') for k in ('lite', 'site', 'browser')}   # `make test` needs none of them
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),

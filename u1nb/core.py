@@ -6,7 +6,7 @@
 __all__ = ['Interval', 'plane', 'test_tensor', 'rng', 'smallest_effect', 'interval_text', 'Results']
 
 # %% ../nbs/00_core.ipynb #6c8aadae
-import ast,atexit,hashlib,inspect,json,math,os,platform,shlex,subprocess,sys,textwrap,time
+import ast,atexit,hashlib,inspect,json,math,os,platform,re,shlex,subprocess,sys,textwrap,time
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import lru_cache
@@ -32,6 +32,36 @@ def plane(
     def line(n): return torch.arange(1-n, n, 2, dtype=torch.float64, device=device)/n
     y,x = torch.meshgrid(line(H).flip(0), line(W), indexing='ij')
     return Plane(x, y, torch.hypot(x, y), torch.atan2(y, x))
+
+# %% ../nbs/00_core.ipynb #c09d8be2
+def alt_text(fig)->str:
+    "A figure in words: how many panels it has, and what is written on them"
+    bars = [a for a in fig.axes if hasattr(a, '_colorbar')]
+    axs = [a for a in fig.axes if a not in bars and a.get_visible()]
+    legends = fig.legends+[l for a in axs if (l:=a.get_legend())]
+    def said(head, words):
+        words = dict.fromkeys(' '.join(w.split()) for w in words if w.strip())
+        return f'{head}: {", ".join(words)}' if words else ''
+    def ticks(axis): return [w for t in axis.get_ticklabels() if re.search('[^\\W\\d_]{2}', w:=t.get_text())]
+    parts = [fig.get_suptitle(), said(f'{len(axs)} panels' if len(axs)>1 else 'shown', [a.get_title() for a in axs]),
+             said('across', [fig.get_supxlabel(), *(w for a in axs for w in (a.get_xlabel(), *ticks(a.xaxis)))]),
+             said('upwards', [fig.get_supylabel(), *(w for a in axs for w in (a.get_ylabel(), *ticks(a.yaxis)))]),
+             said('drawn', [t.get_text() for l in legends for t in l.get_texts()]),
+             said('colour', [w for a in bars for w in (a.get_title(), a.get_xlabel(), a.get_ylabel())])]
+    return '; '.join(filter(None, parts)) or f'{len(axs)} panels without a word'
+
+def jpeg_figures(quality=70):
+    "From here on a notebook's figures are JPEG, each with its `alt_text`, in colours that the colour-blind tell apart"
+    from IPython import get_ipython
+    from matplotlib import cycler,rcParams
+    from matplotlib.figure import Figure
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+    set_matplotlib_formats('jpeg', pil_kwargs=dict(quality=quality))
+    safe = '#0173b2 #de8f05 #029e73 #d55e00 #cc78bc #ca9161 #fbafe4 #949494 #ece133 #56b4e9'.split()  # seaborn's
+    rcParams['axes.prop_cycle'] = cycler(color=safe)
+    form = get_ipython().display_formatter.formatters['image/jpeg']
+    draw = form.lookup_by_type(Figure)
+    form.for_type(Figure, lambda fig: (data, dict(alt=alt_text(fig))) if (data:=draw(fig)) else None)
 
 # %% ../nbs/00_core.ipynb #6f73b309
 def test_tensor(
