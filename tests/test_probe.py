@@ -1,12 +1,13 @@
 "The probe on one's own network: right without a manual"
 import math
-import numpy as np, pytest, torch
-from pathlib import Path
+import numpy as np, pytest
 from PIL import Image
-from torch import nn
+from u1nb import cli
 from u1nb.cli import probe
 from u1nb.core import Results, rng
 from u1nb.data import images
+from u1nb.report import first_lines
+from u1nb.study import Sets, Study, network, plain_transform
 
 #: a network that tells stripes by their period in pixels, so that it is right on pictures of their own size only
 NET = '''
@@ -67,9 +68,16 @@ def test_order_of_classes_and_two_networks(here, capsys):
     text = (here/'c/index.html').read_text()
     assert text.count('data:image/jpeg')==2 and 'readers:make_swapped less readers:make' in text and (here/'c/map_2.png').exists()
 
-def test_outputs_that_are_no_classes(here, capsys):
-    rows = probe('readers:make_two', 'pics', 'C4', out='d', **FEW)
-    assert rows.one(reading='own')['key']=='not_asked' and 'own accuracy unknown' in capsys.readouterr().out
+def test_outputs_that_are_no_classes(here):
+    net = network('readers:make_two', transform=plain_transform(images('pics')))
+    assert cli._own_outputs(net, images('pics').classes) is None
+    rows = Results()
+    Study(net, Sets(images('pics'), memory=images('pics', 'train'))).own_row(rows)
+    assert rows[0]['key']=='not_asked' and 'own accuracy unknown' in first_lines(rows)[0]
+
+def test_a_transform_of_its_own_is_not_overruled(here):
+    (here/'readers.py').write_text(NET+'def both(): return Reader(), lambda img: 0\n')
+    with pytest.raises(ValueError, match='its own transform'): network('readers:both', size=64)
 
 @pytest.mark.parametrize('extra', ['pics/notes/a','pics/train','.'])
 def test_splits_beside_other_folders(here, extra):

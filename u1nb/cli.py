@@ -24,7 +24,7 @@ from .store import extract
 from .trials import paired,standard_arms,task,train
 from .study import Budget,Sets,Study,compared,network,plain_transform
 from .claims import CLAIMS,READINGS,TRAINED,passes
-from .report import first_lines,headlines,page
+from .report import first_lines,headlines,own_accuracy,page
 
 # %% ../nbs/34_cli.ipynb #12c2f62b
 def count(v):
@@ -136,7 +136,7 @@ def _ask(study, asked, rows, out, alone, which=''):
     work = f'{n} passes of {pictures:,} pictures, about {_duration(seconds*pictures)} here'
     if first: print(f'{study.name} on {study.sets.name}: {work}')
     own = study.own_row(rows)
-    if first: print(*first_lines([own or study.columns]), sep='\n')
+    if first and own and own_accuracy([own])[0].warning: print(*first_lines([own]), sep='\n')
     with tqdm(total=pictures, unit='pictures', disable=None if first else True) as bar:
         study.passes.bar,study.passes.total = bar,n
         for c in asked:

@@ -62,8 +62,10 @@ SENTENCES['C3']['crown and brim'] = 'a crown, and a rise beyond it'
 FEW,FEW_CLASSES = 30,10
 INDEPENDENT = 'picture','photograph','source'
 
-class Headline(namedtuple('Headline', 'rule verdict sentence name row control model', defaults=('',))):
-    "What is said first of a claim; its number and its strongest control are rows, or None"
+class Headline(namedtuple('Headline', 'rule verdict sentence name row control model beside',
+                          defaults=('',False))):
+    """What is said first of a claim; its number and its strongest control are rows, or None.
+    Is it `beside` that of another network?"""
     @property
     def claim(self): return self.rule.name
     @property
@@ -82,13 +84,15 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control mo
         scale = 100 if self.name=='gain' else 1
         def told(r, *columns): return [f'{scale*r[c]:.2f}' for c in columns if r.get(c) is not None]
         value,*ends = told(self.row, 'value', 'lo', 'hi')
+        said = self.model if self.beside else self.sentence
         text = f'{self.name} {value} [{", ".join(ends)}]' if ends else f'{self.name} {value}'
         if not self.control: return text
         return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
     def __str__(self):
         verdict = self.verdict.removesuffix(' (no model fits)')
         marks = f' ({", ".join(self.marks)})' if self.marks else ''
-        text = f'{f"{self.claim} {verdict:<13} {self.sentence}{marks}":<52} {self.number}'
+        said = self.model if self.beside else self.sentence
+        text = f'{f"{self.claim} {verdict:<13} {said}{marks}":<52} {self.number}'
         return text if len(text)<=100 else text[:99]+'…'
 
 # %% ../nbs/33_report.ipynb #2bd10fef
@@ -97,9 +101,11 @@ def headlines(
     reading:str|None=None, # 'first', 'informative'; both if None
 )->list:      # a `Headline` for each claim, network and data set
     "One line a claim"
-    return [_headline(rule, rs, '' if rule.flat else cell[0])
-            for rule in RULES.values() if reading in (None,rule.reading)
-            for demo in (False, True) for cell,rs in cells_of(rows, rule, demo).items()]
+    heads = [_headline(rule, rs, '' if rule.flat else cell[0])
+             for rule in RULES.values() if reading in (None,rule.reading)
+             for demo in (False, True) for cell,rs in cells_of(rows, rule, demo).items()]
+    several = [c for c in {h.claim for h in heads} if len({h.model for h in heads if h.claim==c})>1]
+    return [h._replace(beside=h.claim in several) for h in heads]
 
 def _headline(rule, rows, model):
     evidence,name,controls = EVIDENCE[rule.name]
@@ -149,18 +155,29 @@ def _warning(r, rival):
         what = 'a linear probe' if rival['control']=='probe' else 'a memory'
         low = f'surely below the {rival["value"]:.2g} that {what} of its own bottleneck reaches'
     else: return ''
-    order = f'the order of classes (the k-th output is taken for the k-th folder by name; in the best order {r["reordered"]:.2g} would be right)'
-    causes = ['the transform (let module:function return network and transform)', *[order]*r['assumed'],
+    causes = ['the transform (let module:function return network and transform)',
               'the size of the pictures (--size)']
-    if r['assumed'] and r['reordered']>r['value']+.2: causes = [causes[1]]
-    return f'the own accuracy of {r["model"]}, {r["value"]:.2g}, is {low}. Likely causes: {"; ".join(causes)}.'
+    order = 'the order of classes (the k-th output is taken for the k-th class by name)'
+    if r['assumed']: causes.append(order)
+    if r['assumed'] and r['reordered']>r['value']+.2:
+        causes = [f'{order}; in the best order {r["reordered"]:.2g} would be right']
+    said = f'the own accuracy of {r["model"]}, {r["value"]:.2g}, is {low}'
+    return f'{said}. Likely {"causes" if causes[1:] else "cause"}: {"; ".join(causes)}.'
 
+# %% ../nbs/33_report.ipynb #72c777cc
 def first_lines(rows):
     "What a terminal says first, in lines of at most 100 characters"
-    marks = {m for h in headlines(rows) for m in h.marks}
-    few = [f'demo: a demonstration; n: fewer than {FEW} pictures; K: fewer than {FEW_CLASSES} classes']
-    said = [t for o in own_accuracy(rows) for t in (f'{o.model}: {o.text}', o.warning and f'WARNING: {o.warning}')]
-    return [l for t in said+few*bool(marks) if t for l in textwrap.wrap(t, 100, subsequent_indent='  ')]
+    said = []
+    for o in own_accuracy(rows): said += [f'{o.model}: {o.text}', *[f'WARNING: {o.warning}']*bool(o.warning)]
+    said += [difference(r) for r in rows if r.get('reading')=='compared']
+    if any(h.marks for h in headlines(rows)):
+        said.append(f'demo: a demonstration; n: fewer than {FEW} pictures; K: fewer than {FEW_CLASSES} classes')
+    return [l for t in said for l in textwrap.wrap(t, 100, subsequent_indent='  ')]
+
+def difference(r):
+    "What the first network has more than the second, picture by picture"
+    what = 'own accuracy' if r['control']=='head' else words(r['key'])
+    return f'{r["model"]} less {r["other"]}, {what}: {interval_text(r)}, paired over {r["n"]} {r["groups"]}s'
 
 # %% ../nbs/33_report.ipynb #d7710948
 def clause_table(
@@ -391,30 +408,33 @@ SHOWN = {
 #: symbol → what it means on the page
 SYMBOLS = {
     'E, energy':'the squared length of the activation vector at a site of the bottleneck layer',
-    'κ(½)':'concentration: energy within half of the field, over what a uniform map has there; 1 is uniform',
+    'κ(½)':'concentration: the energy within half of the field, over that of a uniform map; 1 is uniform',
     'share':'of what the mean map is more than uniform, the part that mirroring and quarter turns leave',
     'rise':'how far the mean profile climbs again beyond its minimum, as a share of the crown’s height',
     'z, θ':'order parameter: the mean of exp(iφ) over sites, weighted by energy; θ is its angle',
     'ω²':'share of the variance of z that classes explain; 0 is none',
     'R̄':'mean length of directions of a class: 1 if all are equal, near 0 if they lie anywhere',
     '|ρ|':'correlation of two angles, here in the image plane and in feature space; 1 is agreement',
-    'accuracy':'share of pictures classified rightly; by a memory of bottleneck vectors, if nothing else is said',
+    'accuracy':'share of pictures classified rightly, by a memory of bottleneck vectors if not said otherwise',
     'points':'a gain in accuracy, in hundredths',
     '[low, high]':'95 % interval, resampling what n counts',
-    'n':'how many independent things an interval rests on: pictures, or the photographs, scenes, classes or seeds that they come from',
+    'n':'how many independent things the interval rests on; its row says of what: pictures, photographs that views '
+        'were taken of, classes (for |ρ| over classes), seeds (for gains)',
     'K':'how many classes there are',
     '✓ met':'the interval lies beyond what the rule asks',
     '✗ excluded':'the interval lies on the other side of it',
-    '· open':'the interval holds what the rule asks, or the number could not be measured: cannot tell',
+    '· open':'the threshold lies within the interval, or there is no number: cannot tell',
+    'p':'how often chance alone, with the labels shuffled, would do as well',
     'supported, partly':'all clauses are met; those of the first half are',
     'inconclusive':'at least one clause is open, and none that decides is excluded',
     'random networks':'the same architecture, untrained, its batch-norm statistics from other pictures'}
 
+# %% ../nbs/33_report.ipynb #3f5db8aa
 PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <style>:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:{{ '84rem' if many else '60rem' }};margin:2rem auto;padding:0 1rem;
-overflow-wrap:anywhere}
+body{font:15px/1.5 system-ui,sans-serif;max-width:{{ '84rem' if many else '60rem' }};margin:2rem auto;
+padding:0 1rem;overflow-wrap:anywhere}h1{font-size:1.6rem}h2{font-size:1.25rem}
 table{border-collapse:collapse;font-size:13px}img{max-width:100%;background:#fff}details{margin:.6rem 0}
 td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #8886}
 figure{margin:.6rem 0}figcaption{font-size:13px}.wide{overflow-x:auto;overflow-wrap:normal}.first{width:100%}
@@ -427,9 +447,10 @@ border-bottom:1px solid #8886;padding:.4rem 0}}</style>
 <h1>{{ title }}</h1>
 {% for o in own %}{% if o.warning %}<p class="warn" role="alert"><b>Warning:</b> {{ o.warning }}</p>{% endif %}
 <p><b>{{ o.model }}</b>: {{ o.text }}.</p>{% endfor %}
-{% for name,jpg in over.items() %}<figure><img alt="Photographs with the energy of the bottleneck on top, {{ name }}"
-src="data:image/jpeg;base64,{{ jpg }}"><figcaption>{{ name }}: energy of the bottleneck over a few of the pictures,
-as the network sees them. Yellow is four times a uniform map.</figcaption></figure>{% endfor %}
+{% for name,jpg in over.items() %}
+<figure><img alt="Pictures with the energy of the bottleneck on top, {{ name }}" src="data:image/jpeg;base64,{{ jpg }}">
+<figcaption>{{ name }}: the energy of its bottleneck over a few of the pictures, as it sees them. Lines are where
+it is 1, 2 and 4 times that of a uniform map.</figcaption></figure>{% endfor %}
 <p>The claims are those of arXiv 2206.02220; the rules are this project's, fixed before the runs.
 <a href="#symbols">What each symbol means.</a>
 {% if demo %}<b>A demonstration:</b> a handful of pictures show the instrument, not the answer.{% endif %}
@@ -445,7 +466,8 @@ numbers compare the intervals.{% endif %}</p>
 <figure><img alt="{{ of }}" src="data:image/png;base64,{{ png }}"><figcaption>{{ of }}</figcaption></figure>
 {% endfor %}</div>{% endfor %}
 {% for h in s.heads %}<p>{% if many %}{{ h.model }}: {% endif %}<b>{{ h.verdict }}</b>
-{% for m in h.marks.values() %}<mark>{{ m }}</mark>{% endfor %}: {{ h.sentence }}. {{ h.number }}</p>{% endfor %}
+{% for m in h.marks.values() %}<mark>{{ m }}</mark>{% endfor %}: {{ h.sentence }}.
+{{ h.number }}</p>{% endfor %}
 {% for why in s.why %}<p>{{ why }}</p>{% endfor %}
 <details><summary>The clauses of the rule</summary><div class="wide">{{ s.clauses|safe }}</div></details>{% endfor %}
 <h2 id="symbols">What each symbol means</h2>
@@ -468,8 +490,8 @@ def page(
     for h in headlines(rows): by.setdefault(h.claim, []).append(h)
     sections = [_section(heads, rows, out) for heads in by.values()]
     text = Environment(autoescape=True).from_string(PAGE).render(
-        title=title, demo=any(r.get('demo') for r in rows), sections=sections, rows=rows, own=own_accuracy(rows),
-        over={k:_base64(Path(f).read_bytes()) for k,f in (over or {}).items()}, symbols=SYMBOLS,
+        title=title, demo=any(r.get('demo') for r in rows), sections=sections, rows=rows,
+        own=own_accuracy(rows), over={k:_base64(Path(f).read_bytes()) for k,f in (over or {}).items()}, symbols=SYMBOLS,
         many=any(len(h)>1 for h in by.values()), table=_table(rows),
         provenance={k:first.get(k) for k in ('command','commit','versions')})
     with replacing(out/'index.html') as part: part.write_text(text, encoding='utf-8')
@@ -494,15 +516,9 @@ def _section(heads, rows, out):
     of = dict(claim=rule.claim, reading=rule.reading)
     not_asked = rows.where(**of, key='not_asked', control='given')
     return dict(name=rule.name, heads=heads, asks=rule.asks, figures=list(shown.values()),
-                why=list(dict.fromkeys(r['why'] for r in not_asked)), differences=_differences(rows, rule),
+                why=list(dict.fromkeys(r['why'] for r in not_asked)),
+                differences=list(map(difference, rows.where(**of|dict(reading='compared')))),
                 clauses=clause_table(rows, *of.values()).to_html(border=0))
-
-def _differences(rows, rule):
-    "What the first network has more than the second, picture by picture, as text"
-    if rule.reading!='first': return []
-    found = rows.where(claim=rule.claim, reading='compared', control='given')
-    return [f'{r["model"]} less {r["other"]}, {words(r["key"])}: {interval_text(r)}, paired over {r["n"]} {r["groups"]}s'
-            for r in found]
 
 def _table(rows):
     "All rows, their numbers as text"

@@ -19,7 +19,8 @@ from .stats import bootstrap
 from .data import Source,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
 from .padding import with_padding
-from .extract import Collect,activations,default_device,described,load_pass,observe,weights_digest
+from .extract import Collect,activations,default_device,described,load_pass,observe
+from .extract import weights_digest
 from .energy import EnergyMap,InputEnergy,density,energy,energy_density
 from .angle import order_parameter
 from .memory import Memory,at_most_7,informative,own_head,pool
@@ -117,7 +118,7 @@ def plain_transform(
     pictures=None,      # of the data set, to be looked at
     size:int|None=None, # pixels a side, whatever the pictures are
 ):                      # picture → (3,H,W); `.said` is what it does
-    "What is done to pictures where nobody says it: ImageNet's normalisation, and no needless resizing"
+    "What is done to pictures where nobody says it: no needless resizing, and ImageNet's normalisation"
     from torchvision.transforms._presets import ImageClassification
     small,side = pictures and own_size(pictures),size or 224
     transform = ImageClassification(crop_size=side, resize_size=round(side*256/224))
@@ -248,6 +249,7 @@ class Study:
         "Labelled pictures to remember and to ask about, and fewer of both for the controls"
         self.memory,self.test = sets.memory,sets.given if sets.test is None else sets.test
         rest = self.memory if None in (sets.memory, sets.spare) else self.memory.without(sets.spare)
+        if rest is not None and 2*len(rest)<len(self.memory): rest = self.memory  # too few to spare
         def few(o, n): return o and o.take(min(n, len(o)), self.seed)
         self.few_memory,self.few_test = (few(o, budget.controls) for o in (rest, self.test))
         n = budget.sites
@@ -255,7 +257,8 @@ class Study:
         self.few_site_sets = few(self.few_memory, max(1, 2*n//5)),few(self.few_test, max(1, n//5))
         self.labelled = sets.labelled or sets.name
         self.labelled_columns = self.columns_of(self.test, self.labelled)
-        if self.memory is not None: self.labelled_columns['classes'] = len(np.unique(self.test.labels))
+        if self.memory is None: return
+        self.labelled_columns['classes'] = len(np.unique(self.test.labels))
 
     def columns_of(self, pics, name):
         "Columns of rows about these pictures"
@@ -397,13 +400,12 @@ def own(self:Study):
     return self._own
 
 def best_order(said):
-    "(K,) for each prediction the class that it fits best, one to one; and the accuracy then"
+    "The accuracy that the best order of the classes would give"
     from scipy.optimize import linear_sum_assignment
     K = 1+max(said.labels.max(), said.predictions.max())
     hits = np.zeros((K,K))
     np.add.at(hits, (said.predictions,said.labels), 1)
-    at = linear_sum_assignment(-hits)
-    return at[1],hits[at].sum()/len(said.labels)
+    return hits[linear_sum_assignment(-hits)].sum()/len(said.labels)
 
 @patch
 def own_row(self:Study, rows):
@@ -415,8 +417,9 @@ def own_row(self:Study, rows):
                         'nor ImageNet’s of the same names', **about)
     assumed = np.array_equal(self.head, np.arange(len(self.head)))
     commonest = np.bincount(e.labels).max()/len(e.labels)
-    return rows.add('C6', 'accuracy', e.accuracy.interval, 'head', chance=commonest, pictures=len(e.labels),
-                    left_out=e.left_out, assumed=assumed, reordered=best_order(e)[1], **about)
+    about |= dict(pictures=len(e.labels), left_out=e.left_out, assumed=assumed)
+    about |= dict(chance=commonest, reordered=best_order(e))
+    return rows.add('C6', 'accuracy', e.accuracy.interval, 'head', **about)
 
 # %% ../nbs/31_study.ipynb #24155557
 @patch
@@ -541,14 +544,17 @@ def input_energy(self:Study, pictures, tag, **how):
 def plot_over(
     view,     # (H,W,3) picture in [0,1]
     p,        # (h,w) density of its energy
-    ax=None,
+    ax=None,  # matplotlib axes; new ones if None
 ):            # ax
     "A picture with its energy on top: lines where it is 1, 2 and 4 times that of a uniform map"
     import matplotlib.pyplot as plt
     if ax is None: _,ax = plt.subplots(layout='constrained')
-    p = np.asarray(p, dtype=float)
-    ax.imshow(np.asarray(view).mean(2), cmap='gray', extent=(-1,1,-1,1), vmin=0, vmax=1)
-    ax.imshow(p*p.size, extent=(-1,1,-1,1), cmap='viridis', alpha=.5, vmin=0, vmax=4, interpolation='bicubic')
+    p,of = torch.as_tensor(p).double().cpu(),dict(extent=(-1,1,-1,1))
+    fine = nn.functional.interpolate((p*p.numel())[None,None], scale_factor=16, mode='bicubic')[0,0]
+    ax.imshow(np.asarray(view).mean(2), cmap='gray', vmin=0, vmax=1, **of)
+    ax.imshow(fine, cmap='viridis', alpha=.5, vmin=0, vmax=4, **of)
+    at,levels = plane(*fine.shape),[l for l in (1,2,4) if fine.min()<l<fine.max()]
+    if levels: ax.clabel(ax.contour(at.x[0], at.y[:,0], fine, levels, colors='w'), fmt='%g×', fontsize=8)
     ax.set(xticks=(), yticks=())
     return ax
 
@@ -557,11 +563,13 @@ def over(self:Study, n=4):
     "Up to n of the pictures with the bottleneck's energy on top; a matplotlib figure"
     import matplotlib.pyplot as plt
     some = self.given.take(min(n, len(self.given)), self.seed)
-    fig,axs = plt.subplots(1, len(some), figsize=(2.6*len(some),3), layout='constrained', squeeze=False)
+    size = 2.6*len(some),3
+    fig,axs = plt.subplots(1, len(some), figsize=size, layout='constrained', squeeze=False)
     for i,ax in enumerate(axs[0]):
         img,y = some[i]
         (acts,) = activations(self.model, img, self.bottleneck, self.transform).values()
-        plot_over(self.view_of(img), energy_density(acts)[0].cpu(), ax).set_title(some.classes[y], fontsize=9)
+        plot_over(self.view_of(img), energy_density(acts)[0], ax)
+        ax.set_title(some.classes[y], fontsize=9)
     return fig
 
 @patch
