@@ -43,30 +43,30 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
-def own(rows): return rows.one(reading='own', control='head')
+def own(rows, model): return rows.one(reading='own', control='head', model=model)
 
-def test_pictures_of_their_own_size(here, capsys):
-    "Without a transform small pictures are taken as they are; `--size` overrides, and its harm is a loud warning"
-    rows = probe('readers:make', 'pics', 'C6', out='a', **FEW)
-    r,said = own(rows),capsys.readouterr().out
-    assert r['value']==1 and r['view'].startswith('32×32 pixels, as they are') and 'WARNING' not in said
-    assert r['split']=='valid' and r['pictures']==24 and r['classes']==3          # memory from train, test from val
-    assert said.index('own accuracy 1')<said.index('\nC6') and 'n=24, K=3' in said and all(len(l)<=100 for l in said.splitlines())
-    text = (here/'a/index.html').read_text()
-    assert 0<text.index('own accuracy')<text.index('data:image/jpeg')<text.index('<table') and 'few classes: 3</mark>' in text
-    big = probe('readers:make', 'pics', 'C6', out='b', size=224, **FEW)
-    assert own(big)['value']<.7 and 'WARNING' in capsys.readouterr().out and 'role="alert"' in (here/'b/index.html').read_text()
-
-def test_order_of_classes_and_two_networks(here, capsys):
-    "Outputs in another order are named as the cause; a second network stands beside, paired picture by picture"
-    rows = probe('readers:make_swapped', 'pics', 'C1,C6', out='c', compare_model='readers:make', **FEW)
-    r,said = own(rows.where(model='readers:make_swapped')),capsys.readouterr().out
-    assert r['value']==0 and r['reordered']==1 and 'Likely causes: the order of classes' in ' '.join(said.split())
+def test_two_networks(here, capsys):
+    "Small pictures as they are, splits, marks, the own accuracy first, a loud warning, a second network paired"
+    rows = probe('readers:make_swapped', 'pics', 'C6', out='a', compare_model='readers:make', **FEW)
+    said,text = capsys.readouterr().out,(here/'a/index.html').read_text()
+    swapped,right = own(rows, 'readers:make_swapped'),own(rows, 'readers:make')
+    assert right['view'].startswith('32×32 pixels, as they are') and right['value']==1
+    assert (right['split'],right['pictures'],right['classes'])==('valid',24,3)        # memory from train, test from val
+    assert swapped['value']==0 and swapped['reordered']==1 and 'Likely cause: the order of classes' in ' '.join(said.split())
     d = rows.where(reading='compared')
-    assert {(o['key'],o['control']):o['value'] for o in d}[('accuracy','head')]==-1 and {o['other'] for o in d}=={'readers:make'}
-    assert d.one(key='kappa')['value']==pytest.approx(0, abs=1e-6) and d.one(key='accuracy', control='given')['n']==24
-    text = (here/'c/index.html').read_text()
-    assert text.count('data:image/jpeg')==2 and 'readers:make_swapped less readers:make' in text and (here/'c/map_2.png').exists()
+    assert d.one(control='head')['value']==-1 and d.one(control='given')['other']=='readers:make'
+    assert said.index('own accuracy')<said.index('\nC6') and 'n=24, K=3' in said and all(len(l)<=100 for l in said.splitlines())
+    assert 0<text.index('role="alert"')<text.index('own accuracy 1')<text.index('data:image/jpeg')<text.index('<table')
+    assert text.count('data:image/jpeg')==2 and 'few classes: 3</mark>' in text and (here/'a/accuracy_2.png').exists()
+    assert 'readers:make_swapped less readers:make' in said and 'id="symbols"' in text
+
+@pytest.mark.parametrize('size,view,low', [(None,'32×32 pixels, as they are',False), (224,'224×224 pixels, resized whole',True)])
+def test_own_accuracy_and_size(here, size, view, low):
+    "`--size` overrides, and the harm that it does is a warning"
+    val,train = images('pics'),images('pics', 'train')
+    rows,net = Results(),network('readers:make', transform=plain_transform(val, size))
+    r = Study(net, Sets(val, 'pics', memory=train), head=cli._own_outputs(net, val.classes)).own_row(rows)
+    assert r['view'].startswith(view) and (r['value']<.7)==low==any('WARNING' in l for l in first_lines(rows))
 
 def test_outputs_that_are_no_classes(here):
     net = network('readers:make_two', transform=plain_transform(images('pics')))
@@ -76,8 +76,8 @@ def test_outputs_that_are_no_classes(here):
     assert rows[0]['key']=='not_asked' and 'own accuracy unknown' in first_lines(rows)[0]
 
 def test_a_transform_of_its_own_is_not_overruled(here):
-    (here/'readers.py').write_text(NET+'def both(): return Reader(), lambda img: 0\n')
-    with pytest.raises(ValueError, match='its own transform'): network('readers:both', size=64)
+    (here/'brings_its_own.py').write_text(NET+'def both(): return Reader(), lambda img: 0\n')
+    with pytest.raises(ValueError, match='its own transform'): network('brings_its_own:both', size=64)
 
 @pytest.mark.parametrize('extra', ['pics/notes/a','pics/train','.'])
 def test_splits_beside_other_folders(here, extra):
