@@ -426,7 +426,9 @@ SYMBOLS = {
     '· open':'the threshold lies within the interval, or there is no number: cannot tell',
     'p':'how often chance alone, with the labels shuffled, would do as well',
     'supported, partly':'all clauses are met; those of the first half are',
-    'inconclusive':'at least one clause is open, and none that decides is excluded',
+    'not supported':'a clause of the first half is excluded',
+    'inconclusive':'a clause of the first half is open, and none of them is excluded',
+    'few':f'fewer than {FEW} independent pictures, or fewer than {FEW_CLASSES} classes',
     'random networks':'the same architecture, untrained, its batch-norm statistics from other pictures'}
 
 # %% ../nbs/33_report.ipynb #3f5db8aa
