@@ -482,7 +482,7 @@ def _drawn_rows(study, add, memory, ys, vectors, y, g):
 
 def _head_row(study, add, g, K):
     "The network's own head, among the data's classes"
-    own = own_head(study.model, study.test, study.transform, study.head, g, study.passes.device)
+    own = study.own()
     same = np.array_equal(study.head, np.arange(K))
     order = 'assumed: that of the classes' if same else 'by name'
     of = dict(order=order, unrestricted=float(own.unrestricted), pictures=len(own.labels))

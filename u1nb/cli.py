@@ -22,9 +22,9 @@ from .energy import EnergyMap,plot_map
 from .memory import imagenet_index
 from .store import extract
 from .trials import paired,standard_arms,task,train
-from .study import Budget,Sets,Study,network
+from .study import Budget,Sets,Study,compared,network,plain_transform
 from .claims import CLAIMS,READINGS,TRAINED,passes
-from .report import headlines,page
+from .report import first_lines,headlines,own_accuracy,page
 
 # %% ../nbs/34_cli.ipynb #12c2f62b
 def count(v):
@@ -48,13 +48,14 @@ def effort(
 def subject(
     model:str='mobilenet_v2', # a torchvision name, timm/NAME, module:function, a run, a checkpoint
     arch:str=None,            # of a checkpoint: a torchvision name, timm/NAME, or module:function
-    size:count=224,           # pixels a side, where module:function returns no transform
+    size:count=None,          # pixels a side, where no transform is known; small pictures as they are
     name:str=None,            # what rows and page call the network; the model's name if not given
     layer:str=None,           # the bottleneck; the last before global pooling if not given
     data:str='photos',        # photos, a data set by name, class folders, parquet, hf:owner/name
     split:str=None,           # of the data set; its evaluation split if not given
     pictures:count=None,      # at most, each seen 2 to 5 times; all (105 views of the photos) if not given
     memory:count=None,        # at most so many in the memory, each seen twice; the training split if not given
+    compare_model:str=None,   # a second network, on the same page
     **kwargs,
 )->dict:
     "What to measure"
@@ -80,7 +81,7 @@ def reproduce(
 )->Results:
     "The claims of arXiv 2206.02220 on a network and a data set, with their controls."
     rows = _run(_claims(claims, (*CLAIMS,*READINGS,*TRAINED)), _options(quick, kwargs), Path(out))
-    if processes()[0]==0: _say(rows, page(rows, out, _title(rows)))
+    if processes()[0]==0: _say(rows, page(rows, out, _title(rows), _over(Path(out), rows)))
     return rows
 
 @delegates(reproduce)
@@ -110,21 +111,32 @@ def _run(names, options, out):
     "Rows of these claims; of several processes the first writes and speaks"
     first,file = processes()[0]==0,out/'rows.jsonl'
     asked,trained = ([c for c in names if c in known] for known in (CLAIMS|READINGS, TRAINED))
-    study = _study(options, out, asked) if asked else None
+    studies = _studies(options, out, asked) if asked else []
     if first and file.exists(): os.replace(file, file.with_name('rows.before.jsonl'))
     rows = Results(file if first else None)
-    if study: _ask(study, asked, rows, out, alone=names==asked)
+    for i,study in enumerate(studies): _ask(study, asked, rows, out, names==asked, f'_{i+1}'*bool(i))
+    if len(studies)>1: compared(*studies, rows)
     if trained:
         runs = _digits_runs(out/'runs.jsonl', options['device'])
         for c in trained: TRAINED[c](runs, rows, screen=[])
     return rows
 
-def _ask(study, asked, rows, out, alone):
+def _studies(options, out, asked):
+    "The study that options ask for, and that of the network beside it"
+    study,other = _study(options, out, asked),options['compare_model']
+    if not other: return [study]
+    name = Path(other).stem if Path(other).is_file() else other
+    beside = dict(options, model=other, name=f'{name}, compared' if name==study.name else None)
+    return [study, _study(beside, out, asked)]
+
+def _ask(study, asked, rows, out, alone, which=''):
     "The rows of C1 to C6, under one progress bar"
-    first,seconds,plan = processes()[0]==0,_first_look(study, out),passes(study, asked).values()
+    first,seconds,plan = processes()[0]==0,_first_look(study, out, which),passes(study, asked).values()
     n,pictures = sum(k for k,_ in plan),sum(k*of for k,of in plan)
     work = f'{n} passes of {pictures:,} pictures, about {_duration(seconds*pictures)} here'
     if first: print(f'{study.name} on {study.sets.name}: {work}')
+    own = study.own_row(rows)
+    if first and own and own_accuracy([own])[0].warning: print(*first_lines([own]), sep='\n')
     with tqdm(total=pictures, unit='pictures', disable=None if first else True) as bar:
         study.passes.bar,study.passes.total = bar,n
         for c in asked:
@@ -137,7 +149,7 @@ def _ask(study, asked, rows, out, alone):
     study.passes.bar = None
 
 # %% ../nbs/34_cli.ipynb #dcee4dc3
-def _first_look(study, out, n=64):
+def _first_look(study, out, which='', n=64):
     "Seconds a picture, and a first figure, long before the end"
     some = study.given.take(min(n, len(study.given)), study.seed)
     of = study.model,some,study.bottleneck
@@ -152,8 +164,11 @@ def _first_look(study, out, n=64):
         said = f'{study.name}: mean energy of {len(some)} pictures'
         plot_map(seen.mean(), ax).set_title(said, fontsize=9)
         out.mkdir(parents=True, exist_ok=True)
-        fig.savefig(out/'first_look.png', dpi=110)
+        over = study.over()
+        fig.savefig(out/f'first_look{which}.png', dpi=110)
+        over.savefig(out/f'over{which}.jpg', dpi=110, pil_kwargs=dict(quality=85))
         plt.close(fig)
+        plt.close(over)
     return seconds
 
 def _duration(s):
@@ -161,24 +176,31 @@ def _duration(s):
 
 def _title(rows):
     "What the page is about"
+    rows = [r for r in rows if r['reading'] not in ('own','compared')]
     told = list(dict.fromkeys(f'{r["model"]} on {r["data"]}' for r in rows if r['data']!='planted'))
     return f'{", ".join(dict.fromkeys(r["claim"] for r in rows))}: {"; ".join(told[:4])}'
 
+def _over(out, rows):
+    "Network → figure of pictures with its energy on top"
+    names = dict.fromkeys(r['model'] for r in rows if r.get('view'))
+    return {m:out/f'over{f"_{i+1}"*bool(i)}.jpg' for i,m in enumerate(names)}
+
 def _say(rows, file):
     "A line a claim, then where the page is"
+    print(*first_lines(rows), sep='\n')
     for h in headlines(rows): print(str(h)[:100])
     print(f'{len(rows)} rows, and everything with its controls: {file}')
 
 # %% ../nbs/34_cli.ipynb #7eb23747
 def _study(o, out, asked):
     "The study that options ask for"
-    net = network(o['model'], o['arch'], o['size'], name=o['name'])
     data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in ('photos','digits')
     given = images(data, o['split'], o['pictures'] or (105 if photos else None), seed)
+    net = network(o['model'], o['arch'], o['size'], plain_transform(given, o['size']), o['name'])
     spare = _spare(data, given)
     labelled = bool(set(asked)-UNLABELLED) and getattr(given, 'labels', None) is not None
     memory,test,called = _labelled(data, given, o['memory'], seed) if labelled else (None,None,None)
-    head = _own_outputs(net, test.classes) if labelled and 'C6' in asked and called==data else None
+    head = _own_outputs(net, test.classes) if labelled and called==data else None
     moved = photos and given.split=='shifted'
     photographed = images('photos', 'as_photographed') if moved else None
     named = data if demo or not Path(data).exists() else Path(data).resolve().name
@@ -228,12 +250,12 @@ def extract_named(
     model:str=None,  # a torchvision name, timm/NAME, module:function, a run, a checkpoint
     data:str=None,   # a folder of class folders, a data set by name, parquet, hf:owner/name
     arch:str=None,   # of a checkpoint: a torchvision name, timm/NAME, or module:function
-    size:count=224,  # pixels a side, where module:function returns no transform
+    size:count=None, # pixels a side, where no transform is known; small pictures as they are
     **kwargs,
 ):
     "Write activations of a network on pictures into a folder; run again, it goes on from there"
     if not model or not data: raise ValueError('give --model, a network, and --data, pictures')
-    net = network(model, arch, size)
+    net = network(model, arch, size, plain_transform(images(data, kwargs.get('split')), size))
     acts = extract(net.model, net.transform, data, **kwargs)
     if processes()[0]==0: print(f'{acts}; u1nb.store.Activations.open({str(acts.path)!r}) reads it')
     return acts

@@ -418,12 +418,15 @@ def _class_folders(d):
     "Splits of a folder of class folders, or of splits of them; {} where there is neither"
     dirs = _shown(d)
     words = [o for o in dirs if o.name.lower() in _WORDS]
+    if len(dirs)==1 and not words and sum(o.name.lower() in _WORDS for o in _shown(dirs[0]))>1:
+        return _class_folders(dirs[0])
     nested = [o for o in words if not any(map(_is_picture, _shown(o, False)))]
     if words and not nested and len(words)==len(dirs):
         raise ValueError(f'{", ".join(o.name for o in words)} in {d} hold no folders of classes')
-    if nested and not any(next(_walk(o), None) for o in dirs if o not in words):
-        found = {_WORDS[o.name.lower()]:c for o in nested if (c:=_classes_in(o))}
-        if 'train' in found: found = {s:c for s,c in found.items() if set(c)&set(found['train'])}
+    found = {_WORDS[o.name.lower()]:c for o in words if (c:=_classes_in(o))}
+    shared = {s:c for s,c in found.items() if set(c)&set(found.get('train', ()))}
+    alone = nested and not any(next(_walk(o), None) for o in dirs if o not in words)
+    if len(shared)>1 or alone: found = shared or found   # `train` and another share classes
     else: found = {'all':c} if (c:=_classes_in(d)) else {}
     classes = sorted({k for c in found.values() for k in c})
     def load(c):

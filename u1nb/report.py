@@ -6,7 +6,7 @@
 __all__ = ['headlines', 'clause_table', 'verdict_table', 'plot_intervals', 'plot_maps', 'figures', 'page']
 
 # %% ../nbs/33_report.ipynb #d9f5402a
-import base64,io
+import base64,io,textwrap
 from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -58,10 +58,25 @@ SENTENCES['C3']['crown and brim'] = 'a crown, and a rise beyond it'
 
 
 # %% ../nbs/33_report.ipynb #6cc1d09b
-class Headline(namedtuple('Headline', 'rule verdict sentence name row control')):
-    "What is said first of a claim; its number and its strongest control are rows, or None"
+#: fewer independent pictures, or fewer classes, are marked
+FEW,FEW_CLASSES = 30,10
+INDEPENDENT = 'picture','photograph','source'
+
+class Headline(namedtuple('Headline', 'rule verdict sentence name row control model beside',
+                          defaults=('',False))):
+    """What is said first of a claim; its number and its strongest control are rows, or None.
+    Is it `beside` that of another network?"""
     @property
     def claim(self): return self.rule.name
+    @property
+    def marks(self):
+        "Short → long: why this line is to be taken with care"
+        r,marks = self.row or {},{}
+        n,of,K = r.get('n'),r.get('groups'),r.get('classes') or r.get('K')
+        if r.get('demo'): marks['demo'] = 'a demonstration'
+        if n and n<FEW and of in INDEPENDENT: marks[f'n={n}'] = f'few pictures: {n} {of}s'
+        if K and K<FEW_CLASSES: marks[f'K={K}'] = f'few classes: {K}'
+        return marks
     @property
     def number(self):
         "The number with its interval beside its strongest control; gains in points"
@@ -69,12 +84,16 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control'))
         scale = 100 if self.name=='gain' else 1
         def told(r, *columns): return [f'{scale*r[c]:.2f}' for c in columns if r.get(c) is not None]
         value,*ends = told(self.row, 'value', 'lo', 'hi')
+        said = self.model if self.beside else self.sentence
         text = f'{self.name} {value} [{", ".join(ends)}]' if ends else f'{self.name} {value}'
         if not self.control: return text
         return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
     def __str__(self):
         verdict = self.verdict.removesuffix(' (no model fits)')
-        return f'{self.claim} {verdict:<18} {self.sentence:<29} {self.number}'
+        marks = f' ({", ".join(self.marks)})' if self.marks else ''
+        said = self.model if self.beside else self.sentence
+        text = f'{f"{self.claim} {verdict:<13} {said}{marks}":<52} {self.number}'
+        return text if len(text)<=100 else text[:99]+'…'
 
 # %% ../nbs/33_report.ipynb #2bd10fef
 def headlines(
@@ -82,10 +101,13 @@ def headlines(
     reading:str|None=None, # 'first', 'informative'; both if None
 )->list:      # a `Headline` for each claim, network and data set
     "One line a claim"
-    return [_headline(rule, rs) for rule in RULES.values() if reading in (None,rule.reading)
-            for demo in (False, True) for rs in cells_of(rows, rule, demo).values()]
+    heads = [_headline(rule, rs, '' if rule.flat else cell[0])
+             for rule in RULES.values() if reading in (None,rule.reading)
+             for demo in (False, True) for cell,rs in cells_of(rows, rule, demo).items()]
+    several = [c for c in {h.claim for h in heads} if len({h.model for h in heads if h.claim==c})>1]
+    return [h._replace(beside=h.claim in several) for h in heads]
 
-def _headline(rule, rows):
+def _headline(rule, rows, model):
     evidence,name,controls = EVIDENCE[rule.name]
     verdict = judge_cell(rows, rule).verdict
     measured = [r for r in rows if r.get('value') is not None]
@@ -95,7 +117,7 @@ def _headline(rule, rows):
     beside = [r for r in numbers(controls) if _comparable(r, mine)]
     control = strongest(beside, min if rule.flat else max)
     sentence = SENTENCES[rule.name].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
-    return Headline(rule, verdict, sentence, name, mine, control)
+    return Headline(rule, verdict, sentence, name, mine, control, model)
 
 def _comparable(r, mine):
     "Same layer and plane, zero padding, and placed as the pictures were given?"
@@ -104,6 +126,58 @@ def _comparable(r, mine):
     placed = 'shifted' if mine.get('split')=='shifted' else 'photographed'
     same = r.get('layer') in (mine.get('layer'),'input')
     return same and (r['key'] not in ('kappa.cell','kappa.input') or r['placement']==placed)
+
+# %% ../nbs/33_report.ipynb #541d325d
+class Own(namedtuple('Own', 'model text warning')):
+    "A network's own accuracy and how it saw the pictures; a warning, or ''"
+
+def own_accuracy(rows):
+    "An `Own` for each network whose rows say how it saw the pictures"
+    names = dict.fromkeys(r['model'] for r in rows if r.get('view'))
+    return [_own([r for r in rows if r.get('model')==m]) for m in names]
+
+def _own(rows):
+    def found(**k): return [r for r in rows if all(r.get(c) in v for c,v in k.items())]
+    model,view = rows[0]['model'],rows[0]['view']
+    text = f'pictures seen at {view}'
+    for r in found(reading=['own'], key=['not_asked']): text = f'own accuracy unknown: {r["why"]}; {text}'
+    for r in found(reading=['own'], control=['head']):
+        of = f'{r["n"]} {r["groups"]}s, {r["classes"]} classes'
+        text = f'own accuracy {interval_text(r)} ({of}, chance {r["chance"]:.2g}); {text}'
+        rivals = found(reading=['first'], key=['accuracy'], control=['given','probe'])
+        return Own(model, text, _warning(r, max(rivals, key=lambda o: o['lo'], default=None)))
+    return Own(model, text, '')
+
+def _warning(r, rival):
+    "Is a network's own accuracy too low to be its own? Then why that may be"
+    if r['lo']<=r['chance']: low = f'no better than chance, {r["chance"]:.2g}'
+    elif rival and not r['left_out'] and r['hi']<rival['lo']:
+        what = 'a linear probe' if rival['control']=='probe' else 'a memory'
+        low = f'surely below the {rival["value"]:.2g} that {what} of its own bottleneck reaches'
+    else: return ''
+    causes = ['the transform (let module:function return network and transform)',
+              'the size of the pictures (--size)']
+    order = 'the order of classes (the k-th output is taken for the k-th class by name)'
+    if r['assumed']: causes.append(order)
+    if r['assumed'] and r['reordered']>r['value']+.2:
+        causes = [f'{order}; in the best order {r["reordered"]:.2g} would be right']
+    said = f'the own accuracy of {r["model"]}, {r["value"]:.2g}, is {low}'
+    return f'{said}. Likely {"causes" if causes[1:] else "cause"}: {"; ".join(causes)}.'
+
+# %% ../nbs/33_report.ipynb #72c777cc
+def first_lines(rows):
+    "What a terminal says first, in lines of at most 100 characters"
+    said = []
+    for o in own_accuracy(rows): said += [f'{o.model}: {o.text}', *[f'WARNING: {o.warning}']*bool(o.warning)]
+    said += [difference(r) for r in rows if r.get('reading')=='compared']
+    if any(h.marks for h in headlines(rows)):
+        said.append(f'demo: a demonstration; n: fewer than {FEW} pictures; K: fewer than {FEW_CLASSES} classes')
+    return [l for t in said for l in textwrap.wrap(t, 100, subsequent_indent='  ')]
+
+def difference(r):
+    "What the first network has more than the second, picture by picture"
+    what = 'own accuracy' if r['control']=='head' else words(r['key'])
+    return f'{r["model"]} less {r["other"]}, {what}: {interval_text(r)}, paired over {r["n"]} {r["groups"]}s'
 
 # %% ../nbs/33_report.ipynb #d7710948
 def clause_table(
@@ -315,25 +389,92 @@ FIGURES = dict(C1=_c1, C2=_c2, C3=_c3, C4=_c4, C5=_c5, C6=_c6, C7=_gains, C8=_ga
                C3z=lambda rows: (), C4i=_c4i, C5i=_c5i)
 
 # %% ../nbs/33_report.ipynb #57c3d770
+#: figure → what it shows, also for those who do not see it
+SHOWN = {
+    'map':'Mean energy over the image plane, as a map and as a surface.',
+    'layers':'Concentration κ(½) layer by layer on shifted pictures, trained and random networks.',
+    'symmetry':'Share of the mean map that the square’s symmetries leave, beside its controls.',
+    'profile':'Mean energy against the radius, with the fitted models.',
+    'angles':'Mean direction of each class, and how consistent it is.',
+    'planted':'The angle measured against the angle that was planted.',
+    'agreement':'Agreement |ρ| of the angle in feature space with the angle in the image plane.',
+    'accuracy':'Accuracy of a memory of each site alone.',
+    'baselines':'Accuracy of the memory beside its baselines.',
+    'forest':'Gain of each task, with its interval.',
+    'informative':'Where the informative sites are, and where the energy is.',
+    'informative_angles':'Directions of the classes, of informative sites and of the energy.',
+    'hues':'How much more hue the informative sites of a class share than its other sites.'}
+
+#: symbol → what it means on the page
+SYMBOLS = {
+    'E, energy':'the squared length of the activation vector at a site of the bottleneck layer',
+    'κ(½)':'concentration: the energy within half of the field, over that of a uniform map; 1 is uniform',
+    'share':'of what the mean map is more than uniform, the part that mirroring and quarter turns leave',
+    'rise':'how far the mean profile climbs again beyond its minimum, as a share of the crown’s height',
+    'z, θ':'order parameter: the mean of exp(iφ) over sites, weighted by energy; θ is its angle',
+    'ω²':'share of the variance of z that classes explain; 0 is none',
+    'R̄':'mean length of directions of a class: 1 if all are equal, near 0 if they lie anywhere',
+    '|ρ|':'correlation of two angles, here in the image plane and in feature space; 1 is agreement',
+    'accuracy':'share of pictures classified rightly, by a memory of bottleneck vectors if not said otherwise',
+    'points':'a gain in accuracy, in hundredths',
+    '[low, high]':'95 % interval, resampling what n counts',
+    'n':'how many independent things the interval rests on; its row says of what: pictures, photographs that views '
+        'were taken of, classes (for |ρ| over classes), seeds (for gains)',
+    'K':'how many classes there are',
+    '✓ met':'the interval lies beyond what the rule asks',
+    '✗ excluded':'the interval lies on the other side of it',
+    '· open':'the threshold lies within the interval, or there is no number: cannot tell',
+    'p':'how often chance alone, with the labels shuffled, would do as well',
+    'supported, partly':'all clauses are met; those of the first half are',
+    'not supported':'a clause of the first half is excluded',
+    'inconclusive':'a clause of the first half is open, and none of them is excluded',
+    'few':f'fewer than {FEW} independent pictures, or fewer than {FEW_CLASSES} classes',
+    'random networks':'the same architecture, untrained, its batch-norm statistics from other pictures'}
+
+# %% ../nbs/33_report.ipynb #3f5db8aa
 PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:13px}img{max-width:100%}details{margin:.6rem 0}
-td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid #ddd}</style>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<style>:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:{{ '84rem' if many else '60rem' }};margin:2rem auto;
+padding:0 1rem;overflow-wrap:anywhere}h1{font-size:1.6rem}h2{font-size:1.25rem}
+table{border-collapse:collapse;font-size:13px}img{max-width:100%;background:#fff}details{margin:.6rem 0}
+td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #8886}
+figure{margin:.6rem 0}figcaption{font-size:13px}.wide{overflow-x:auto;overflow-wrap:normal}.first{width:100%}
+.side{display:grid;gap:.2rem 1.5rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
+.figs{grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))}
+mark{padding:0 .3em;margin-left:.4em;border-radius:.3em;background:#fd6;color:#000}
+.warn{border:3px solid #D55E00;padding:.6rem 1rem}
+@media(max-width:640px){.first td{display:block;border:0;padding:.2rem 0}.first tr{display:block;
+border-bottom:1px solid #8886;padding:.4rem 0}}</style>
 <h1>{{ title }}</h1>
+{% for o in own %}{% if o.warning %}<p class="warn" role="alert"><b>Warning:</b> {{ o.warning }}</p>{% endif %}
+<p><b>{{ o.model }}</b>: {{ o.text }}.</p>{% endfor %}
+{% for name,jpg in over.items() %}
+<figure><img alt="Pictures with the energy of the bottleneck on top, {{ name }}" src="data:image/jpeg;base64,{{ jpg }}">
+<figcaption>{{ name }}: the energy of its bottleneck over a few of the pictures, as it sees them. Lines are where
+it is 1, 2 and 4 times that of a uniform map.</figcaption></figure>{% endfor %}
 <p>The claims are those of arXiv 2206.02220; the rules are this project's, fixed before the runs.
-{% if demo %}<b>A demonstration:</b> a handful of pictures show the instrument,
-not the answer.{% endif %}</p>
-<table><tr><th>claim<th>verdict<th>in words<th>number, and its strongest control</tr>
-{% for s in sections %}<tr><td><a href="#{{ s.head.claim }}">{{ s.head.claim }}</a>
-<td><b>{{ s.head.verdict }}</b><td>{{ s.head.sentence }}<td>{{ s.head.number }}</tr>
-{% endfor %}</table>
-{% for s in sections %}<h2 id="{{ s.head.claim }}">{{ s.head.claim }}: {{ s.asks }}</h2>
-{% for name,png in s.figures.items() %}
-<figure><img alt="{{ name }}" src="data:image/png;base64,{{ png }}"></figure>{% endfor %}
-<p><b>{{ s.head.verdict }}</b>: {{ s.head.sentence }}. {{ s.head.number }}</p>
+<a href="#symbols">What each symbol means.</a>
+{% if demo %}<b>A demonstration:</b> a handful of pictures show the instrument, not the answer.{% endif %}
+{% if many %}Differences are paired over pictures where each picture has a number of its own; of the other
+numbers compare the intervals.{% endif %}</p>
+<table class="first">{% for s in sections %}<tr><td><a href="#{{ s.name }}">{{ s.name }}</a>: {{ s.asks }}
+<td><div class="side">{% for h in s.heads %}<div>{% if s.heads|length>1 %}<i>{{ h.model }}</i><br>{% endif %}
+<b>{{ h.verdict }}</b>{% for m in h.marks.values() %}<mark>{{ m }}</mark>{% endfor %}<br>
+{{ h.sentence }}<br>{{ h.number }}</div>{% endfor %}</div>
+{% for d in s.differences %}<p>{{ d }}</p>{% endfor %}</tr>{% endfor %}</table>
+{% for s in sections %}<h2 id="{{ s.name }}">{{ s.name }}: {{ s.asks }}</h2>
+{% for figs in s.figures %}<div class="side figs">{% for of,png in figs.items() %}
+<figure><img alt="{{ of }}" src="data:image/png;base64,{{ png }}"><figcaption>{{ of }}</figcaption></figure>
+{% endfor %}</div>{% endfor %}
+{% for h in s.heads %}<p>{% if many %}{{ h.model }}: {% endif %}<b>{{ h.verdict }}</b>
+{% for m in h.marks.values() %}<mark>{{ m }}</mark>{% endfor %}: {{ h.sentence }}.
+{{ h.number }}</p>{% endfor %}
 {% for why in s.why %}<p>{{ why }}</p>{% endfor %}
-<details><summary>The clauses of the rule</summary>{{ s.clauses|safe }}</details>{% endfor %}
-<details><summary>All {{ rows|length }} rows</summary>{{ table|safe }}</details>
+<details><summary>The clauses of the rule</summary><div class="wide">{{ s.clauses|safe }}</div></details>{% endfor %}
+<h2 id="symbols">What each symbol means</h2>
+<table class="first">{% for k,v in symbols.items() %}<tr><td><b>{{ k }}</b><td>{{ v }}</tr>{% endfor %}</table>
+<details><summary>All {{ rows|length }} rows</summary><div class="wide">{{ table|safe }}</div></details>
 <details><summary>Provenance</summary><p>{{ provenance }}</p></details></html>'''
 
 # %% ../nbs/33_report.ipynb #11434053
@@ -341,33 +482,44 @@ def page(
     rows:Results,
     out,                     # folder
     title:str='u1nb report',
+    over:dict|None=None,     # network → JPEG file of pictures with its energy on top
 )->Path:                     # of the page
     "One self-contained HTML page, and its figures beside it"
     from jinja2 import Environment
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    sections,first = [_section(h, rows, out) for h in headlines(rows)],next(iter(rows), {})
-    made = {k:first.get(k) for k in ('command','commit','versions')}
+    by,first = {},next(iter(rows), {})
+    for h in headlines(rows): by.setdefault(h.claim, []).append(h)
+    sections = [_section(heads, rows, out) for heads in by.values()]
     text = Environment(autoescape=True).from_string(PAGE).render(
         title=title, demo=any(r.get('demo') for r in rows), sections=sections, rows=rows,
-        table=_table(rows), provenance=made)
+        own=own_accuracy(rows), over={k:_base64(Path(f).read_bytes()) for k,f in (over or {}).items()}, symbols=SYMBOLS,
+        many=any(len(h)>1 for h in by.values()), table=_table(rows),
+        provenance={k:first.get(k) for k in ('command','commit','versions')})
     with replacing(out/'index.html') as part: part.write_text(text, encoding='utf-8')
     return out/'index.html'
 
-def _section(head, rows, out):
+def _base64(b): return base64.b64encode(b).decode()
+
+def _section(heads, rows, out):
     "What the page shows of a claim"
     import matplotlib.pyplot as plt
-    pngs = {}
-    for name,fig in figures(rows, head.claim).items():
-        b = io.BytesIO()
-        fig.savefig(b, format='png', dpi=110)
-        plt.close(fig)
-        (out/f'{name}.png').write_bytes(b.getvalue())
-        pngs[name] = base64.b64encode(b.getvalue()).decode()
-    of = dict(claim=head.rule.claim, reading=head.rule.reading)
+    rule,shown = heads[0].rule,{}
+    models = list(dict.fromkeys(h.model for h in heads))
+    for i,m in enumerate(models):
+        mine = rows.where(model=m) if len(models)>1 else rows
+        for name,fig in figures(mine, rule.name).items():
+            b = io.BytesIO()
+            fig.savefig(b, format='png', dpi=110)
+            plt.close(fig)
+            (out/f'{name}{f"_{i+1}"*bool(i)}.png').write_bytes(b.getvalue())
+            said = SHOWN[name.split('_C')[0]]+f' {m}'*(len(models)>1)
+            shown.setdefault(name, {})[said] = _base64(b.getvalue())
+    of = dict(claim=rule.claim, reading=rule.reading)
     not_asked = rows.where(**of, key='not_asked', control='given')
-    return dict(head=head, asks=head.rule.asks, figures=pngs,
+    return dict(name=rule.name, heads=heads, asks=rule.asks, figures=list(shown.values()),
                 why=list(dict.fromkeys(r['why'] for r in not_asked)),
+                differences=list(map(difference, rows.where(**of|dict(reading='compared')))),
                 clauses=clause_table(rows, *of.values()).to_html(border=0))
 
 def _table(rows):

@@ -15,13 +15,15 @@ from PIL import Image
 from torch import nn
 from .core import *
 from .core import code_digest,commit,from_first,processes,read_tensors,write_tensors
+from .stats import bootstrap
 from .data import Source,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
 from .padding import with_padding
-from .extract import Collect,default_device,described,load_pass,observe,weights_digest
+from .extract import Collect,activations,default_device,described,load_pass,observe
+from .extract import weights_digest
 from .energy import EnergyMap,InputEnergy,density,energy,energy_density
 from .angle import order_parameter
-from .memory import at_most_7,informative,pool
+from .memory import Memory,at_most_7,informative,own_head,pool
 from .loss import detach_u1
 from .train import restore
 
@@ -33,8 +35,8 @@ class Network(namedtuple('Network', 'model transform fresh larger name')):
 def network(
     model,              # a name, module:function, a run's file, a checkpoint with `arch`, a module
     arch:str|None=None, # of a checkpoint: a name for `pretrained`, or module:function
-    size:int=224,       # pixels a side, where module:function returns no transform
-    transform=None,     # picture → (3,H,W), of an nn.Module
+    size:int|None=None, # pixels a side; if None a named network's own, and 224 where none is known
+    transform=None,     # picture → (3,H,W), of an nn.Module, or where module:function returns none
     name:str|None=None, # for the rows; the model's if None
 )->Network:
     "A network of one's own or by name, with what its controls need"
@@ -44,8 +46,8 @@ def network(
     file = Path(model).expanduser()
     if file.suffix in ('.safetensors','.pth','.pt','.bin','.tar') and not file.is_file():
         raise FileNotFoundError(f'no checkpoint {model}')
-    if file.is_file(): return _of_file(file, arch, size, name or file.stem)
-    return _named(model, size, name or model)
+    if file.is_file(): return _of_file(file, arch, size, name or file.stem, transform)
+    return _named(model, size, name or model, transform)
 
 # %% ../nbs/31_study.ipynb #10f631bc
 def _own(model, transform, name):
@@ -54,22 +56,23 @@ def _own(model, transform, name):
         return nn.functional.interpolate(transform(img)[None], scale_factor=2, mode='bicubic')[0]
     return Network(model, transform, lambda s: random_twin(model, s), larger, name)
 
-def _named(model, size, name, weights='auto'):
+def _named(model, size, name, transform=None, weights='auto'):
     "A network of module:function or of `pretrained`"
     if ':' in model:
-        net,transform = _made_by(model, size)
+        net,own = _made_by(model)
+        if own and size: raise ValueError(f'{model} returns its own transform; leave `size` out')
         if weights!='auto': load_weights(net, weights)
-        return _own(net, transform, name)
-    net,transform = pretrained(model, weights=weights)
+        return _own(net, own or transform or plain_transform(size=size), name)
+    net,transform = pretrained(model, weights=weights, size=size)
     size = transform(Image.new('RGB', (64,64))).shape[-1]
     larger = pretrained(model, weights=weights, size=2*size)[1]
     def fresh(s):
         return pretrained(model, None, seed=s)[0] if weights=='auto' else random_twin(net, s)
     return Network(net, transform, fresh, larger, name)
 
-def _of_file(file, arch, size, name):
+def _of_file(file, arch, size, name, transform):
     "A run of `fit`, which knows its network, or a checkpoint of `arch`"
-    if arch: return _named(arch, size, name, file)
+    if arch: return _named(arch, size, name, transform, file)
     if not _trained_here(file):
         raise ValueError(f'{file.name} holds weights, not an architecture; say which with --arch: '
                          'a torchvision name, timm/NAME, or module:function that makes the network')
@@ -84,9 +87,8 @@ def _trained_here(file):
         with safe_open(file, 'pt') as f: return (f.metadata() or {}).get('format')=='u1nb-run'
     except Exception: return False
 
-def _made_by(name, size):
-    "Network and transform that `module:function` returns; ImageNet's transform if it returns none"
-    from torchvision.transforms._presets import ImageClassification
+def _made_by(name):
+    "Network and transform that `module:function` returns; None where it returns no transform"
     mod,_,fn = name.partition(':')
     sys.path.insert(0, os.getcwd())
     try: make = getattr(importlib.import_module(mod), fn)
@@ -97,11 +99,36 @@ def _made_by(name, size):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         made = make()
-    plain = ImageClassification(crop_size=size, resize_size=round(size*256/224))
-    net,transform = made if isinstance(made, (tuple,list)) else (made, plain)
+    net,transform = made if isinstance(made, (tuple,list)) else (made, None)
     if isinstance(net, nn.Module): return net.float().eval(),transform
     kind = type(net).__name__
     raise TypeError(f'{name!r} returned a {kind}; needed is an nn.Module or (nn.Module, transform)')
+
+# %% ../nbs/31_study.ipynb #e65820d8
+#: pixels a side up to which pictures of one size are taken as they are: half of ImageNet's 224
+SMALL = 112
+
+def own_size(pictures, n=32):
+    "(H,W) that up to n of the pictures share, if it is small; else None"
+    at = np.linspace(0, len(pictures)-1, min(n, len(pictures))).astype(int).tolist()
+    size,*others = {pictures[i][0].size[::-1] for i in at}
+    return None if others or max(size)>SMALL else size
+
+def plain_transform(
+    pictures=None,      # of the data set, to be looked at
+    size:int|None=None, # pixels a side, whatever the pictures are
+):                      # picture → (3,H,W); `.said` is what it does
+    "What is done to pictures where nobody says it: no needless resizing, and ImageNet's normalisation"
+    from torchvision.transforms._presets import ImageClassification
+    small,side = pictures and own_size(pictures),size or 224
+    transform = ImageClassification(crop_size=side, resize_size=round(side*256/224))
+    how = f'resized to {transform.resize_size[0]} and cropped'
+    if small:
+        to = [size,size] if size else [*small]
+        transform.resize_size = transform.crop_size = to
+        how = 'as they are' if to==[*small] else 'resized whole'
+    transform.said = f'{how}, normalised as ImageNet’s; no transform is known'
+    return transform
 
 # %% ../nbs/31_study.ipynb #7023ef2a
 class Sets(namedtuple('Sets', 'given name photographed spare memory test labelled',
@@ -212,14 +239,17 @@ class Study:
         self.place = 'photographed' if sets.photographed is None else 'shifted'
         self.placed = _placements(sets, budget.cells, seed)
         self._choose(sets, budget)
-        self.state,self._origin,self._maps = weights_digest(self.model),None,{}
+        self.state,self._origin,self._own,self._maps = weights_digest(self.model),None,None,{}
+        said = getattr(self.transform, 'said', 'by its own transform')
+        self.view = f'{self.size[1]}×{self.size[0]} pixels, {said}'
         self.columns = dict(self.columns_of(self.given, sets.name), model=self.name, seed=seed,
-                            state=self.state, device=_processor(device), **columns)
+                            state=self.state, view=self.view, device=_processor(device), **columns)
 
     def _choose(self, sets, budget):
         "Labelled pictures to remember and to ask about, and fewer of both for the controls"
         self.memory,self.test = sets.memory,sets.given if sets.test is None else sets.test
         rest = self.memory if None in (sets.memory, sets.spare) else self.memory.without(sets.spare)
+        if rest is not None and 2*len(rest)<len(self.memory): rest = self.memory  # too few to spare
         def few(o, n): return o and o.take(min(n, len(o)), self.seed)
         self.few_memory,self.few_test = (few(o, budget.controls) for o in (rest, self.test))
         n = budget.sites
@@ -227,6 +257,8 @@ class Study:
         self.few_site_sets = few(self.few_memory, max(1, 2*n//5)),few(self.few_test, max(1, n//5))
         self.labelled = sets.labelled or sets.name
         self.labelled_columns = self.columns_of(self.test, self.labelled)
+        if self.memory is None: return
+        self.labelled_columns['classes'] = len(np.unique(self.test.labels))
 
     def columns_of(self, pics, name):
         "Columns of rows about these pictures"
@@ -358,6 +390,37 @@ def labels(self:Study, pictures=None):
     raise ValueError('C4, C5 and C6 need labelled pictures of two classes or more, some '
                      'for the memory: a folder of class folders, or a data set with labels')
 
+# %% ../nbs/31_study.ipynb #08b4b646
+@patch
+def own(self:Study):
+    "What the network itself says of the pictures tested on, or None; asked once"
+    if self.head is not None and self._own is None:
+        of = self.test,self.transform,self.head,self.ids(self.test),self.passes.device
+        self._own = own_head(self.model, *of)
+    return self._own
+
+def best_order(said):
+    "The accuracy that the best order of the classes would give"
+    from scipy.optimize import linear_sum_assignment
+    K = 1+max(said.labels.max(), said.predictions.max())
+    hits = np.zeros((K,K))
+    np.add.at(hits, (said.predictions,said.labels), 1)
+    return hits[linear_sum_assignment(-hits)].sum()/len(said.labels)
+
+@patch
+def own_row(self:Study, rows):
+    "A row of the network's own accuracy, or of why it is not known; no rule judges it"
+    if self.memory is None or self.sets.labelled: return None
+    about,e = dict(self.columns, **self.labelled_columns)|dict(reading='own'),self.own()
+    if e is None:
+        return rows.add('C6', 'not_asked', why='its outputs are neither as many as the classes, '
+                        'nor ImageNet’s of the same names', **about)
+    assumed = np.array_equal(self.head, np.arange(len(self.head)))
+    commonest = np.bincount(e.labels).max()/len(e.labels)
+    about |= dict(pictures=len(e.labels), left_out=e.left_out, assumed=assumed)
+    about |= dict(chance=commonest, reordered=best_order(e))
+    return rows.add('C6', 'accuracy', e.accuracy.interval, 'head', **about)
+
 # %% ../nbs/31_study.ipynb #24155557
 @patch
 def kept(self:Passes, tag, make, pictures, transform, condition):
@@ -476,3 +539,70 @@ def input_net(self:Study):
 def input_energy(self:Study, pictures, tag, **how):
     "The energy of the input's own luminance and gradient"
     return self.energy(pictures, tag, net=self.input_net(), layers=['luminance','gradient'], **how)
+
+# %% ../nbs/31_study.ipynb #545c6eef
+def plot_over(
+    view,     # (H,W,3) picture in [0,1]
+    p,        # (h,w) density of its energy
+    ax=None,  # matplotlib axes; new ones if None
+):            # ax
+    "A picture with its energy on top: lines where it is 1, 2 and 4 times that of a uniform map"
+    import matplotlib.pyplot as plt
+    if ax is None: _,ax = plt.subplots(layout='constrained')
+    p,of = torch.as_tensor(p).double().cpu(),dict(extent=(-1,1,-1,1))
+    fine = nn.functional.interpolate((p*p.numel())[None,None], scale_factor=16, mode='bicubic')[0,0]
+    ax.imshow(np.asarray(view).mean(2), cmap='gray', vmin=0, vmax=1, **of)
+    ax.imshow(fine, cmap='viridis', alpha=.5, vmin=0, vmax=4, **of)
+    at,levels = plane(*fine.shape),[l for l in (1,2,4) if fine.min()<l<fine.max()]
+    if levels: ax.clabel(ax.contour(at.x[0], at.y[:,0], fine, levels, colors='w'), fmt='%g×', fontsize=8)
+    ax.set(xticks=(), yticks=())
+    return ax
+
+@patch
+def over(self:Study, n=4):
+    "Up to n of the pictures with the bottleneck's energy on top; a matplotlib figure"
+    import matplotlib.pyplot as plt
+    some = self.given.take(min(n, len(self.given)), self.seed)
+    size = 2.6*len(some),3
+    fig,axs = plt.subplots(1, len(some), figsize=size, layout='constrained', squeeze=False)
+    for i,ax in enumerate(axs[0]):
+        img,y = some[i]
+        (acts,) = activations(self.model, img, self.bottleneck, self.transform).values()
+        plot_over(self.view_of(img), energy_density(acts)[0], ax)
+        ax.set_title(some.classes[y], fontsize=9)
+    return fig
+
+@patch
+def view_of(self:Study, img):
+    "(H,W,3) in [0,1], a picture as the network sees it"
+    x = self.transform(img).double()
+    try: mean,std = (o[:,None,None] for o in normalisation(self.transform))
+    except ValueError: mean,std = x.min(),x.max()-x.min()
+    return (x*std+mean).clip(0, 1).permute(1, 2, 0).numpy()
+
+# %% ../nbs/31_study.ipynb #40db90cc
+@patch
+def remembered(self:Study):
+    "What a memory of the bottleneck says of the pictures tested on"
+    (a,b),last = self.memory_and_test(),self.bottleneck
+    memory = Memory().add(a.pooled[last], self.labels(self.memory))
+    return memory.score(b.pooled[last], self.labels(), self.ids(self.test))
+
+def compared(a, b, rows):
+    "Rows of what `Study` a has more than b, picture by picture, of what `rows` measure of both"
+    measured = {r['claim'] for r in rows.where(key=['kappa','accuracy'], reading='first')}
+    def add(claim, key, d, pictures, control='given'):
+        d = d.dropna()
+        v = bootstrap(d, a.ids(pictures)[d.index], seed=a.seed)
+        about = a.columns if pictures is a.given else dict(a.columns, **a.labelled_columns)
+        rows.add(claim, key, v, control, **dict(about, reading='compared', other=b.name))
+    if 'C1' in measured:
+        x,y = (s.whole().frame(s.bottleneck).set_index('index').kappa for s in (a,b))
+        add('C1', 'kappa', x-y, a.given)
+    if 'C6' in measured:
+        x,y = (pd.Series(s.remembered().correct.astype(float)) for s in (a,b))
+        add('C6', 'accuracy', x-y, a.test)
+    if None not in (a.own(), b.own()) and a.own().left_out==b.own().left_out==0:
+        x,y = (pd.Series(s.own().correct.astype(float)) for s in (a,b))
+        add('C6', 'accuracy', x-y, a.test, 'head')
+    return rows
