@@ -377,6 +377,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.energy.with_energy': ('energy.html#with_energy', 'u1nb/energy.py')},
             'u1nb.explore': { 'u1nb.explore._clock': ('explore.html#_clock', 'u1nb/explore.py'),
                               'u1nb.explore._over': ('explore.html#_over', 'u1nb/explore.py'),
+                              'u1nb.explore.arranged': ('explore.html#arranged', 'u1nb/explore.py'),
                               'u1nb.explore.as_input': ('explore.html#as_input', 'u1nb/explore.py'),
                               'u1nb.explore.as_seen': ('explore.html#as_seen', 'u1nb/explore.py'),
                               'u1nb.explore.blank': ('explore.html#blank', 'u1nb/explore.py'),

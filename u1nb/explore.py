@@ -137,13 +137,17 @@ def look_at(
     return Look(img, p, float(concentration(p, .5)), complex(order_parameter(p)), profile, fits, lit,
                 answer, vector[0], pooled, opened(*how).data)
 
-# %% ../nbs/40_explore.ipynb #11fd71e2
+# %% ../nbs/40_explore.ipynb #02133197
+STYLE = {'font.size':8, 'axes.titlesize':9, 'axes.titley':1.}      # a title's place is not searched for
+
 def blank():
     "A figure of nothing: places for the energy, the clock, the profile, the sites and four neighbours"
+    import matplotlib
     from matplotlib.figure import Figure
     fig = Figure(figsize=(8,5))
     places = [0,.37,.36,.576],[.38,.4,.27,.5],[.73,.46,.26,.44],[.02,.02,.17,.272]
-    for o in (*places, *([.23+.195*i,.02,.15,.24] for i in range(4))): fig.add_axes(o)
+    with matplotlib.rc_context(STYLE):
+        for o in (*places, *([.23+.195*i,.02,.15,.24] for i in range(4))): fig.add_axes(o)
     return fig
 
 def draw_look(
@@ -161,7 +165,7 @@ def draw_look(
         ax.relim()
         ax.set_title('')
         if ax is not curve: ax.axis('off')
-    with matplotlib.rc_context({'axes.titley':1., 'axes.titlesize':9, 'font.size':8}): # no search for a place
+    with matplotlib.rc_context(STYLE):
         _over(over, look)
         _clock(clock, look, before)
         fits = {k:look.fits[k] for k in ('sombrero',look.fits.best) if k in look.fits}
@@ -255,7 +259,8 @@ function render({model, el}) {
     send('photo', c.toDataURL('image/jpeg', .92))
     stop()
   }
-  button.onclick = () => stream ? take() : begin().catch(e => { button.textContent = `No camera: ${e.message}` })
+  const fail = e => { button.textContent = `No camera: ${e.message}` }
+  button.onclick = () => stream ? take() : begin().catch(fail)
   stop()
   model.on('change:figure', show)
   show()
@@ -287,6 +292,15 @@ def controls(networks, pictures):
                 weights=pick('weights', ('trained','random')), padding=pick('padding', ('zeros','reflect','replicate')),
                 x=slide('right', 2, .05), y=slide('up', 2, .05), turn=slide('turn, °', 180, 5),
                 mirror=check('mirror'), wrap=check('wrap round'))
+
+def arranged(c, upload, home):
+    "The controls in four columns"
+    import ipywidgets as w
+    columns = 'network layer weights','picture padding','x y turn','mirror wrap'
+    boxes = [w.VBox([c[k] for k in o.split()]) for o in columns]
+    boxes[1].children += upload,
+    boxes[3].children += home,
+    return w.HBox(boxes, layout=dict(flex_flow='row wrap'))
 
 def explore(
     networks=('mobilenet_v2','timm/tf_efficientnet_lite0'), # names, as `network` takes them
@@ -328,8 +342,4 @@ def explore(
     upload.observe(lambda e: given(e.new[0]['name'], bytes(e.new[0]['content'])), 'value')
     home.on_click(lambda _: change(**Move()._asdict()))
     layers()
-    columns = 'network layer weights','picture padding','x y turn','mirror wrap'
-    boxes = [w.VBox([c[k] for k in o.split()]) for o in columns]
-    boxes[1].children += upload,
-    boxes[3].children += home,
-    return w.VBox([w.HBox(boxes, layout=dict(flex_flow='row wrap')), pad, said])
+    return w.VBox([arranged(c, upload, home), pad, said])

@@ -1,5 +1,5 @@
 "The explorer in JupyterLab, in a browser: a control is moved, and the figure of the page follows"
-import json, os, shutil, socket, subprocess, sys, time, urllib.request
+import os, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import pytest
 
@@ -22,11 +22,11 @@ def lab(tmp_path_factory):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    env = {**os.environ, 'PYTHONPATH':str(ROOT), 'TQDM_DISABLE':'1', 'HOME':str(here), 'JUPYTER_CONFIG_DIR':str(here/'config')}
-    env.pop('U1NB_DATA', None)
-    env.pop('MPLBACKEND', None)
-    words = ['--no-browser','--allow-root',f'--port={port}','--IdentityProvider.token=',f'--ServerApp.root_dir={here}',
-             '--ServerApp.ip=127.0.0.1','--LabApp.news_url=None','--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+    env = {k:v for k,v in os.environ.items() if k not in ('U1NB_DATA','MPLBACKEND')}
+    env |= dict(PYTHONPATH=str(ROOT), JUPYTER_CONFIG_DIR=str(here), TQDM_DISABLE='1')
+    words = ['--no-browser','--allow-root',f'--port={port}','--IdentityProvider.token=',
+             '--ServerApp.ip=127.0.0.1',f'--ServerApp.root_dir={here}','--LabApp.news_url=None',
+             '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
     log = (here/'lab.log').open('w')
     server = subprocess.Popen([sys.executable,'-m','jupyterlab',*words], cwd=here, env=env, stdout=log, stderr=log)
     address = f'http://127.0.0.1:{port}'
@@ -59,49 +59,48 @@ def page(lab):
         browser.close()
 
 def figure(page):
-    "The explorer's figure, and the pixels of it that the page shows"
-    img = page.locator('img[alt^="κ"]').first
+    "The explorer's figure once it rests, what it says, and the pixels of it that the page shows"
+    img,said = page.locator('img[alt^="κ"]').first,''
+    while said!=(now := img.get_attribute('alt')):
+        said = now
+        page.wait_for_timeout(2000)
     img.scroll_into_view_if_needed()
-    return img,img.screenshot()
+    return img,said,img.screenshot()
 
-def follows(page, was, said):
+def follows(page, said, was):
     "Wait until the sentence is another one; the pixels must be others too"
     page.wait_for_function('said => document.querySelector(\'img[alt^="κ"]\').alt !== said', arg=said)
-    page.wait_for_timeout(1000)
-    img,now = figure(page)
-    assert now!=was
-    return img,now
+    assert figure(page)[2]!=was
+
+def control(page, kind, name): return page.locator(f'.widget-{kind}').filter(has_text=name).first
 
 def test_what_is_not_moved_stays(page):
-    img,was = figure(page)
+    was = figure(page)[1:]
     page.wait_for_timeout(2000)
-    assert figure(page)[1]==was
+    assert figure(page)[1:]==was
 
 def test_a_slider_turns_the_picture(page):
-    img,was = figure(page)
-    said = img.get_attribute('alt')
-    handle = page.locator('.widget-slider').filter(has_text='turn').locator('.noUi-handle').first
-    handle.focus()
+    _,*was = figure(page)
+    control(page, 'slider', 'turn').locator('.noUi-handle').focus()
     for _ in range(4): page.keyboard.press('ArrowRight')
-    follows(page, was, said)
+    follows(page, *was)
 
 def test_the_picture_is_dragged(page):
-    img,was = figure(page)
-    said,box = img.get_attribute('alt'),img.bounding_box()
+    img,*was = figure(page)
+    box = img.bounding_box()
     x,y = box['x']+.18*box['width'],box['y']+.3*box['height']
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x+60, y-30, steps=4)
     page.mouse.up()
-    follows(page, was, said)
-    right = page.locator('.widget-slider').filter(has_text='right').locator('.widget-readout').first
-    assert float(right.inner_text().replace('\u2212', '-'))>.1
+    follows(page, *was)
+    right,up = (float(control(page, 'slider', k).locator('.widget-readout').inner_text()) for k in ('right','up'))
+    assert right>.2 and up>.1
 
 def test_the_camera_gives_a_picture(page):
-    img,was = figure(page)
-    said = img.get_attribute('alt')
+    _,*was = figure(page)
     page.get_by_role('button', name='Camera').click()
     page.get_by_role('button', name='Take the picture').click()
-    follows(page, was, said)
-    picture = page.locator('.widget-dropdown').filter(has_text='picture').locator('select').first
-    assert picture.evaluate('s => s.selectedOptions[0].text')=='camera'
+    follows(page, *was)
+    select = control(page, 'dropdown', 'picture').locator('select')
+    assert select.evaluate('s => s.selectedOptions[0].text')=='camera'
