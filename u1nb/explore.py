@@ -217,28 +217,23 @@ def shown(
 # %% ../nbs/40_explore.ipynb #25318195
 ESM = """
 function render({model, el}) {
-  const make = kind => el.appendChild(document.createElement(kind))
-  const img = make('img'), button = make('button'), video = make('video')
+  el.innerHTML = `<style>.u1nb-figure {cursor:move; touch-action:none}</style>
+    <button>Camera</button><video style="display:none; max-width:320px"></video>`
+  const button = el.querySelector('button'), video = el.querySelector('video')
   const send = (name, value) => { model.set(name, value); model.save_changes() }
-  let from = null, stream = null
-  img.style = 'max-width:100%; touch-action:none; cursor:move; display:block'
-  img.draggable = false
-  video.style = 'display:none; max-width:320px'
-  const show = () => {
-    URL.revokeObjectURL(img.src)
-    img.src = URL.createObjectURL(new Blob([model.get('figure')], {type:'image/jpeg'}))
-    img.alt = model.get('said')
-  }
-  img.onpointerdown = e => {
-    img.setPointerCapture(e.pointerId)
+  let from = null, half = 1, stream = null
+  const down = e => {
+    if (!e.target.closest?.('.u1nb-figure')?.closest('.u1nb-explore')?.contains(el)) return
+    e.preventDefault()
     from = [e.clientX, e.clientY, ...model.get('at')]
+    half = .18*e.target.clientWidth          // half of the picture in the figure, pixels
   }
-  img.onpointermove = e => {
-    if (!from) return
-    const half = .18*img.clientWidth          // of the picture in the figure, pixels
-    send('at', [from[2]+(e.clientX-from[0])/half, from[3]-(e.clientY-from[1])/half])
+  const move = e => {
+    if (from) send('at', [from[2]+(e.clientX-from[0])/half, from[3]-(e.clientY-from[1])/half])
   }
-  img.onpointerup = img.onpointercancel = () => { from = null }
+  const up = () => { from = null }
+  const handlers = {pointerdown:down, pointermove:move, pointerup:up, pointercancel:up}
+  for (const k in handlers) document.addEventListener(k, handlers[k])
   const stop = () => {
     stream?.getTracks().forEach(t => t.stop())
     stream = null
@@ -261,22 +256,19 @@ function render({model, el}) {
   }
   const fail = e => { button.textContent = `No camera: ${e.message}` }
   button.onclick = () => stream ? take() : begin().catch(fail)
-  stop()
-  model.on('change:figure', show)
-  show()
-  return () => { stop(); model.off('change:figure', show) }
+  return () => { stop(); for (const k in handlers) document.removeEventListener(k, handlers[k]) }
 }
 export default {render}
 """
 
 @lru_cache(1)
 def pad_class():
-    "The widget class of a figure whose picture can be dragged, and of a camera"
+    "The widget class that hears drags on the figure beside it, and has the camera"
     import anywidget
-    from traitlets import Bytes,List,Unicode
+    from traitlets import List,Unicode
     class Pad(anywidget.AnyWidget):
         _esm = ESM
-        figure,said,photo,at = (t.tag(sync=True) for t in (Bytes(), Unicode(), Unicode(), List([0.,0.])))
+        photo,at = Unicode().tag(sync=True),List([0.,0.]).tag(sync=True)
     return Pad
 
 # %% ../nbs/40_explore.ipynb #135fd3a7
@@ -309,6 +301,7 @@ def explore(
     import ipywidgets as w
     pictures = {n:n for n in images('photos', 'as_photographed').classes}
     c,pad,said,still = controls(networks, pictures),pad_class()(),w.HTML(),[]
+    figure = w.Image(format='jpeg', layout=dict(max_width='100%')).add_class('u1nb-figure')
     upload,home = w.FileUpload(accept='image/*', description='Your picture'),w.Button(description='Unmove')
     def show(_=None):
         if still: return
@@ -317,8 +310,7 @@ def explore(
         try:
             jpeg,text = shown(v['network'], pictures[v['picture']], *(v[k] for k in ('layer','weights','padding')),
                               Move(*(v[k] for k in Move._fields)))
-            with pad.hold_sync(): pad.said,pad.figure = text,jpeg
-            said.value = text
+            figure.value,figure.tooltip,said.value = jpeg,text,text
         except Exception as e: said.value = f'<b>{type(e).__name__}</b>: {e}'
     def change(options=(), **values):
         "Change several controls, and show once"
@@ -342,4 +334,4 @@ def explore(
     upload.observe(lambda e: given(e.new[0]['name'], bytes(e.new[0]['content'])), 'value')
     home.on_click(lambda _: change(**Move()._asdict()))
     layers()
-    return w.VBox([arranged(c, upload, home), pad, said])
+    return w.VBox([arranged(c, upload, home), figure, said, pad]).add_class('u1nb-explore')

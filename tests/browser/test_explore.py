@@ -19,13 +19,14 @@ def lab(tmp_path_factory):
     "JupyterLab beside a copy of the notebook; its address"
     here = tmp_path_factory.mktemp('lab')
     shutil.copy(ROOT/'nbs/40_explore.ipynb', here)
+    (here/'jupyter_lab_config.json').write_text('{"LabApp": {"news_url": null}}')    # no question pops up
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     env = {k:v for k,v in os.environ.items() if k not in ('U1NB_DATA','MPLBACKEND')}
     env |= dict(PYTHONPATH=str(ROOT), JUPYTER_CONFIG_DIR=str(here), TQDM_DISABLE='1')
     words = ['--no-browser','--allow-root',f'--port={port}','--IdentityProvider.token=',
-             '--ServerApp.ip=127.0.0.1',f'--ServerApp.root_dir={here}','--LabApp.news_url=None',
+             '--ServerApp.ip=127.0.0.1',f'--ServerApp.root_dir={here}',
              '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
     log = (here/'lab.log').open('w')
     server = subprocess.Popen([sys.executable,'-m','jupyterlab',*words], cwd=here, env=env, stdout=log, stderr=log)
@@ -54,14 +55,14 @@ def page(lab):
             cell.scroll_into_view_if_needed()
             cell.locator('.cm-content').first.click()
             page.keyboard.press('Shift+Enter')
-        page.locator('img[alt^="κ"]').wait_for()
+        page.locator('img[title^="κ"]').wait_for()
         yield page
         browser.close()
 
 def figure(page):
     "The explorer's figure once it rests, what it says, and the pixels of it that the page shows"
-    img,said = page.locator('img[alt^="κ"]').first,''
-    while said!=(now := img.get_attribute('alt')):
+    img,said = page.locator('img[title^="κ"]').first,''
+    while said!=(now := img.get_attribute('title')):
         said = now
         page.wait_for_timeout(2000)
     img.scroll_into_view_if_needed()
@@ -69,7 +70,7 @@ def figure(page):
 
 def follows(page, said, was):
     "Wait until the sentence is another one; the pixels must be others too"
-    page.wait_for_function('said => document.querySelector(\'img[alt^="κ"]\').alt !== said', arg=said)
+    page.wait_for_function('said => document.querySelector(\'img[title^="κ"]\').title !== said', arg=said)
     assert figure(page)[2]!=was
 
 def control(page, kind, name): return page.locator(f'.widget-{kind}').filter(has_text=name).first
