@@ -300,7 +300,7 @@ def explore(
     "Choose, move and look: the explorer"
     import ipywidgets as w
     pictures = {n:n for n in images('photos', 'as_photographed').classes}
-    c,pad,said,still = controls(networks, pictures),pad_class()(),w.HTML(),[]
+    c,pad,said,still = controls(networks, pictures),pad_class()(),w.HTML().add_class('u1nb-said'),[]
     figure = w.Image(format='jpeg', layout=dict(max_width='100%')).add_class('u1nb-figure')
     upload,home = w.FileUpload(accept='image/*', description='Your picture'),w.Button(description='Unmove')
     def show(_=None):
@@ -310,7 +310,7 @@ def explore(
         try:
             jpeg,text = shown(v['network'], pictures[v['picture']], *(v[k] for k in ('layer','weights','padding')),
                               Move(*(v[k] for k in Move._fields)))
-            figure.value,figure.tooltip,said.value = jpeg,text,text
+            figure.value,said.value = jpeg,text
         except Exception as e: said.value = f'<b>{type(e).__name__}</b>: {e}'
     def change(options=(), **values):
         "Change several controls, and show once"

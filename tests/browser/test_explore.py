@@ -55,14 +55,14 @@ def page(lab):
             cell.scroll_into_view_if_needed()
             cell.locator('.cm-content').first.click()
             page.keyboard.press('Shift+Enter')
-        page.locator('img[title^="κ"]').wait_for()
+        page.locator('.u1nb-said').filter(has_text='κ').first.wait_for()
         yield page
         browser.close()
 
 def figure(page):
     "The explorer's figure once it rests, what it says, and the pixels of it that the page shows"
-    img,said = page.locator('img[title^="κ"]').first,''
-    while said!=(now := img.get_attribute('title')):
+    img,said = page.locator('img.u1nb-figure').first,''
+    while said!=(now := page.locator('.u1nb-said').first.inner_text()):
         said = now
         page.wait_for_timeout(2000)
     img.scroll_into_view_if_needed()
@@ -70,7 +70,7 @@ def figure(page):
 
 def follows(page, said, was):
     "Wait until the sentence is another one; the pixels must be others too"
-    page.wait_for_function('said => document.querySelector(\'img[title^="κ"]\').title !== said', arg=said)
+    page.wait_for_function('said => document.querySelector(".u1nb-said").innerText !== said', arg=said)
     assert figure(page)[2]!=was
 
 def control(page, kind, name): return page.locator(f'.widget-{kind}').filter(has_text=name).first
