@@ -10,7 +10,7 @@ cfg = cfg['DEFAULT']
 
 def lines(key): return [o.strip() for o in cfg[key].splitlines() if o.strip()]
 
-extras = {k: lines(f'{k}_requirements') for k in ('offline', 'faiss', 'hub')}
+extras = {k: lines(f'{k}_requirements') for k in ('offline', 'faiss', 'hub', 'loops')}
 extras['dev'] = sum(extras.values(), []) + lines('dev_requirements')
 extras |= {k: lines(f'{k}_requirements') for k in ('lite', 'site', 'browser')}   # `make test` needs none of them
 

@@ -506,6 +506,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'u1nb.loss._given': ('loss.html#_given', 'u1nb/loss.py'),
                            'u1nb.loss._indices': ('loss.html#_indices', 'u1nb/loss.py'),
                            'u1nb.loss._log_partition': ('loss.html#_log_partition', 'u1nb/loss.py'),
+                           'u1nb.loss._methods': ('loss.html#_methods', 'u1nb/loss.py'),
                            'u1nb.loss._mse': ('loss.html#_mse', 'u1nb/loss.py'),
                            'u1nb.loss._one_of': ('loss.html#_one_of', 'u1nb/loss.py'),
                            'u1nb.loss._order': ('loss.html#_order', 'u1nb/loss.py'),

@@ -7,6 +7,7 @@ __all__ = ['class_angles', 'directions', 'simplex', 'U1Loss', 'OneHotU1Loss', 'a
 
 # %% ../nbs/20_loss.ipynb #2285af86
 import math
+from functools import wraps
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -307,11 +308,20 @@ class _Asked:
         self.u1._asked = True
         try: out = super().forward(*args, **kwargs)
         finally: u = self.u1._take()
-        if not isinstance(out, Tensor):
+        logits = out.get('logits') if isinstance(out, dict) else out     # a dict: Hugging Face's
+        if not isinstance(logits, Tensor):
             raise TypeError(f'{type(self).__name__} returned a {type(out).__name__}, not a tensor of logits; '
                 'build it without auxiliary outputs (aux_logits=False)')
         if u is None: raise RuntimeError(f'{type(self).__name__} did not reach {self.u1.layer!r}')
-        return out, u
+        return logits, u
+
+def _methods(cls):
+    "Of a `cls` with a head: trainers read the signature of forward, and a Sequential runs what it ran"
+    @wraps(cls.forward)
+    def forward(self, *args, **kwargs): return _Asked.forward(self, *args, **kwargs)
+    def steps(self): return (m for name,m in self._modules.items() if name!='u1')
+    own = dict(__module__=cls.__module__, forward=forward)
+    return own|dict(__iter__=steps) if issubclass(cls, nn.Sequential) else own
 
 def _reading(model, size, layer):
     "Key, call and channels C of the layer to read"
@@ -346,7 +356,7 @@ def attach_u1(
     model.u1 = head.to(p.device, torch.promote_types(p.dtype, torch.float32))
     head._call,head.layer = call,key
     head._handle = find_layer(model, key)[1].register_forward_hook(head._hook)
-    model.__class__ = type(name, (_Asked, type(model)), {'__module__':type(model).__module__})
+    model.__class__ = type(name, (_Asked, type(model)), _methods(type(model)))
     return model
 
 # %% ../nbs/20_loss.ipynb #9f2a39e9
