@@ -689,6 +689,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.report.figures': ('report.html#figures', 'u1nb/report.py'),
                              'u1nb.report.headlines': ('report.html#headlines', 'u1nb/report.py'),
                              'u1nb.report.page': ('report.html#page', 'u1nb/report.py'),
+                             'u1nb.report.plot_cells': ('report.html#plot_cells', 'u1nb/report.py'),
                              'u1nb.report.plot_intervals': ('report.html#plot_intervals', 'u1nb/report.py'),
                              'u1nb.report.plot_maps': ('report.html#plot_maps', 'u1nb/report.py'),
                              'u1nb.report.title': ('report.html#title', 'u1nb/report.py'),

@@ -375,3 +375,31 @@ def _table(rows):
     columns = 'claim','key','control','model','data','layer','n','groups'
     shown = [dict({c:r.get(c) for c in columns}, value=interval_text(r)) for r in rows]
     return pd.DataFrame(shown).astype(object).fillna('').to_html(index=False, border=0)
+
+# %% ../nbs/33_report.ipynb #0eea3f2e
+def plot_cells(
+    heads,     # (row, control or None) of each cell, or what `headlines` says
+    ax=None,
+    hollow=(), # (model, data) of cells to set apart
+    at=None,   # a threshold to draw
+    xlabel:str='',
+):             # ax
+    "A claim's number over networks and data sets, each beside its strongest control"
+    import matplotlib.pyplot as plt
+    pairs = [(h.row,h.control) if hasattr(h, 'row') else h for h in heads]
+    pairs = [(r,c) for r,c in pairs if r]
+    if ax is None: _,ax = plt.subplots(figsize=(6,.9+.3*len(pairs)), layout='constrained')
+    for y,(r,c) in enumerate(pairs):
+        v,lo,hi = (r.get(k) for k in ('value','lo','hi'))
+        ends = [[0],[0]] if None in (lo,hi) else [[max(0, v-lo)],[max(0, hi-v)]]
+        look = dict(mfc='white') if (r['model'],r['data']) in hollow else {}
+        ax.errorbar(v, y, xerr=ends, fmt='o', color=COLORS[0], ms=6, lw=1.6, **look)
+        if c:
+            ax.plot(c['value'], y, 'x', color=COLORS[1], ms=6)
+            ax.annotate(words(c['control']), (c['value'],y), (0,4), textcoords='offset points',
+                        ha='center', fontsize=7, color='.35')
+    if at is not None: ax.axvline(at, color='.5', lw=.8, ls=':')
+    names = [title(r['model'], r['data']).replace(' on ', '\n') for r,_ in pairs]
+    ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
+    ax.tick_params('y', labelsize=8)
+    return ax

@@ -406,24 +406,24 @@ def cells_of(rows, rule, demo=False):
 # %% ../nbs/30_rules.ipynb #dcb5570b
 def judge_claim(
     rows:Results,
-    claim:str,               # 'C1'
+    claim:str,               # 'C1', or a `Rule` of one's own
     reading:str='first',
     demo:bool=False,         # count rows of embedded data?
     families:dict=FAMILIES,  # model → family of architecture
     alpha:float=.025,        # one-sided, after Holm
 )->Verdict:
     "The verdict on a claim from its rows"
-    if (claim,reading) not in RULES:
+    rule = claim if isinstance(claim, Rule) else RULES.get((claim,reading))
+    if rule is None:
         known = ', '.join(map(' '.join, RULES))
         raise ValueError(f'no rule for {claim!r}, {reading} reading; there are {known}')
-    rule = RULES[claim,reading]
     cells = {k:judge_cell(rs, rule) for k,rs in cells_of(rows, rule, demo).items()}
-    if not cells: raise ValueError(f'no cells of {claim} in these rows')
+    if not cells: raise ValueError(f'no cells of {rule.name} in these rows')
     if rule.flat: return _over_tasks(cells['tasks'], rule, families)
     after = _corrected(cells, alpha)
     vs,of = list(after.values()),sorted({families.get(m, m) for m,_ in cells})
     said = {' on '.join(k):v for k,v in after.items()}
-    return Verdict(claim, reading, _generic(vs, len(of)), _counts(vs), of, said)
+    return Verdict(rule.claim, rule.reading, _generic(vs, len(of)), _counts(vs), of, said)
 
 def _generic(vs, families):
     "What the verdicts of cells amount to"
