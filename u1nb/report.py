@@ -385,6 +385,7 @@ def plot_cells(
     xlabel:str='',
 ):             # ax
     "A claim's number over networks and data sets, each beside its strongest control"
+    import textwrap
     import matplotlib.pyplot as plt
     pairs = [(h.row,h.control) if hasattr(h, 'row') else h for h in heads]
     pairs = [(r,c) for r,c in pairs if r]
@@ -393,11 +394,13 @@ def plot_cells(
         v,lo,hi = (r.get(k) for k in ('value','lo','hi'))
         ends = [[0],[0]] if None in (lo,hi) else [[max(0, v-lo)],[max(0, hi-v)]]
         look = dict(mfc='white') if (r['model'],r['data']) in hollow else {}
-        ax.errorbar(v, y, xerr=ends, fmt='o', color=COLORS[0], ms=6, lw=1.6, **look)
-        if c:
-            ax.plot(c['value'], y, 'x', color=COLORS[1], ms=6)
-            ax.annotate(words(c['control']), (c['value'],y), (0,4), textcoords='offset points',
-                        ha='center', fontsize=7, color='.35')
+        ax.errorbar(v, y, xerr=ends, fmt='o', color=COLORS[0], ms=5, lw=1.6, **look)
+    names = list(dict.fromkeys(c['control'] for _,c in pairs if c))
+    for j,n in enumerate(names):
+        y,at_c = zip(*((y,c['value']) for y,(_,c) in enumerate(pairs) if c and c['control']==n))
+        look = dict(ls='', marker='x+13'[j%4], color=COLORS[1:][j%6], ms=7, mew=1.5)
+        ax.plot(at_c, y, label=textwrap.fill(words(n), 30), **look)
+    if names: ax.legend(fontsize=7, loc='lower center', bbox_to_anchor=(.5,1), ncols=2)
     if at is not None: ax.axvline(at, color='.5', lw=.8, ls=':')
     names = [title(r['model'], r['data']).replace(' on ', '\n') for r,_ in pairs]
     ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
