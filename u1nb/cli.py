@@ -286,7 +286,7 @@ def _missing(model, arch, data, split, state):
     try:
         images(data, split, 1)
         here = weights_digest(network(model, arch).model)
-    except (ValueError, OSError, ImportError, RuntimeError) as e: return str(e)
+    except (ValueError, OSError, ImportError, RuntimeError) as e: return str(e).partition(';')[0]
     return '' if state in (None,here) else f'weights {state} of {model}; here are {here}'
 
 # %% ../nbs/34_cli.ipynb #8f43bf1d
@@ -304,6 +304,8 @@ def remake(out, stored=None, **how):
         if found: found.save(out/f'{j.stem}.jsonl')
     print(f'rows in {out}; u1nb-reproduce --compare {out} holds them against the stored ones')
 
+MISSING = 'Not to be run here; U1NB_DATA and U1NB_WEIGHTS name folders of pictures and weights:'
+
 def _planned(plan, there, todo):
     "What will be run and how long it takes, and why the rest will not be"
     cannot = {}
@@ -314,7 +316,7 @@ def _planned(plan, there, todo):
     time = _duration(sum(j.seconds for j in todo))
     head = f'{len(plan)} commands made the stored rows; {len(there)} are done.'
     ask = f'{len(todo)} to run, about {time} on a machine as fast as that of the rows:'
-    return '\n'.join(map(str, [head, *(['Not to be run here:']*bool(cannot)), *together, ask, *todo]))
+    return '\n'.join(map(str, [head, *([MISSING]*bool(cannot)), *together, ask, *todo]))
 
 def _made(job, out, root, how):
     "The rows that a command makes now, of those that it is stored with"
