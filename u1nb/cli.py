@@ -244,6 +244,138 @@ def _digits_runs(out, device=None, seeds=5):
     arms = standard_arms(.03)[:3]
     return paired(arms, range(seeds), task('digits'), out=out, device=device, **how)
 
+# %% ../nbs/34_cli.ipynb #1cc5c007
+import contextlib,hashlib,io,re,shlex,subprocess
+from collections import namedtuple
+from inspect import signature
+import u1nb
+from u1nb.extract import weights_digest
+from u1nb.rules import RULES,compare,condition,current
+
+# %% ../nbs/34_cli.ipynb #eeb1db9a
+NOT_HERE = """no stored rows: they are in the repository, nbs/results, and not in an installed package;
+name that folder with --stored"""
+
+def stored_rows(folder=None, runs=False):
+    "The rows of a folder and of the folders in it; of the repository's results if None"
+    root = Path(folder or Path(u1nb.__file__).parents[1]/'nbs/results')
+    files = [f for p in ('*.jsonl','*/*.jsonl') for f in sorted(root.glob(p)) if '.before' not in f.name]
+    rows = Results()
+    for f in files: rows.extend(Results.load(f) if runs or not f.name.startswith('runs') else ())
+    if rows: return rows
+    raise FileNotFoundError(f'no rows in {root}' if folder else NOT_HERE.replace('\n', ' '))
+
+class Job(namedtuple('Job', 'command rows seconds words why')):
+    "A command, the stored rows that it made, its words today, and why it cannot be run here"
+    @property
+    def stem(self): return hashlib.sha256(self.command.encode()).hexdigest()[:8]
+    def __str__(self): return f'{_duration(self.seconds):>7} {len(self.rows):4} rows  {self.why or self.command}'
+
+def jobs(rows, nbs=Path('nbs')):
+    "The commands that made these rows; `nbs` holds the notebooks of some of them"
+    by,known = {},{}
+    for r in current(rows): by.setdefault(_today(r.get('command') or '', nbs), []).append(r)
+    return [_job(c, rs, nbs, known) for c,rs in by.items()]
+
+def _today(command, nbs):
+    "What the command of a row is called now"
+    said = re.search(r'nbdev-test nbs/\d+_(\w+\.ipynb)', command)
+    file = next(nbs.glob(f'[0-9]*_{said[1]}'), None) if said else None
+    if not file: return re.sub(r' --n\b', ' --pictures', command)
+    names = [f'{v}=data' for v in ('U1NB_DATA','U1NB_WEIGHTS') if v in command]
+    return f'{" ".join(names)} U1NB_RESULTS=mine nbdev-test nbs/{file.name} --flags slow'
+
+def _job(command, rows, nbs, known):
+    words,seconds = shlex.split(command),sum(r.get('seconds') or 0 for r in rows)
+    mine = [r for r in rows if (r['claim'],r.get('reading')) in RULES]
+    if 'nbdev-test' in words:
+        needs = [v for v in ('U1NB_DATA','U1NB_WEIGHTS') if v in command and not os.environ.get(v)]
+        words = ['nbdev-test',str(nbs/Path(words[-3]).name),'--flags','slow']
+        return Job(command, mine, seconds, words, ', '.join(f'{v} names no folder' for v in needs))
+    if words[:1]!=['u1nb-reproduce']:
+        return Job(command, mine, seconds, words, f"a benchmark, on {rows[0].get('device')}")
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try: o = anno_parser(reproduce).parse_args(words[1:])
+        except SystemExit: return Job(command, mine, seconds, words, said.getvalue().splitlines()[-1])
+    names = ','.join(dict.fromkeys(RULES[r['claim'],r['reading']].name for r in mine))
+    words = [sys.executable,'-m','u1nb.cli','reproduce',*words[1:],'--claims',names]
+    of = o.model,o.arch,o.data,o.split,next((r['state'] for r in mine if r.get('state')), None)
+    if of not in known: known[of] = _missing(*of)
+    return Job(command, mine, seconds, words, known[of])
+
+def _missing(model, arch, data, split, state):
+    "What a command needs and is not here: its pictures, or the weights that the rows were made with"
+    try:
+        images(data, split, 1)
+        here = weights_digest(network(model, arch).model)
+    except (ValueError, OSError, ImportError, RuntimeError) as e: return str(e).partition(';')[0]
+    return '' if state in (None,here) else f'weights {state} of {model}; here are {here}'
+
+# %% ../nbs/34_cli.ipynb #8f43bf1d
+def remake(out, stored=None, **how):
+    "Run what made the stored rows, one command after another; those whose rows are there are skipped"
+    out,nbs = Path(out).resolve(),Path(stored or Path(u1nb.__file__).parents[1]/'nbs/results').resolve().parent
+    plan = jobs(stored_rows(stored, runs=True), nbs)
+    there = [j for j in plan if (out/f'{j.stem}.jsonl').exists()]
+    todo = [j for j in plan if not j.why and j not in there]
+    print(_planned(plan, there, todo), flush=True)
+    for k,j in enumerate(todo, 1):
+        print(f'{k} of {len(todo)}: {j.command}', flush=True)
+        found = _made(j, out, nbs.parent, how)
+        print(f'{len(found)} of {len(j.rows)} rows made again', flush=True)
+        if found: found.save(out/f'{j.stem}.jsonl')
+    print(f'rows in {out}; u1nb-reproduce --compare {out} holds them against the stored ones')
+
+MISSING = 'Not to be run here; U1NB_DATA and U1NB_WEIGHTS name folders of pictures and weights:'
+
+def _planned(plan, there, todo):
+    "What will be run and how long it takes, and why the rest will not be"
+    cannot = {}
+    for j in plan:
+        if j.why and j not in there: cannot.setdefault(j.why, []).append(j)
+    together = [Job('', sum((j.rows for j in js), []), sum(j.seconds for j in js), [],
+                    f'{len(js)} commands: {why}') for why,js in cannot.items()]
+    time = _duration(sum(j.seconds for j in todo))
+    head = f'{len(plan)} commands made the stored rows; {len(there)} are done.'
+    ask = f'{len(todo)} to run, about {time} on a machine as fast as that of the rows:'
+    return '\n'.join(map(str, [head, *([MISSING]*bool(cannot)), *together, ask, *todo]))
+
+def _made(job, out, root, how):
+    "The rows that a command makes now, of those that it is stored with"
+    work,words = out/'work'/_folder(job),job.words
+    if 'nbdev-test' not in words:
+        words = [*words,'--out',str(work),*(w for k,v in how.items() for w in (f'--{k.replace("_", "-")}',str(v)))]
+    made = subprocess.run(words, cwd=root, env={**os.environ, 'U1NB_RESULTS':str(work)}).returncode
+    mine,found = {condition(r) for r in job.rows},Results()
+    if made==0: found.extend(r for r in stored_rows(work) if condition(r) in mine)
+    return found
+
+def _folder(job):
+    "Commands that name one folder share it, and with it the passes of the network"
+    return Path(job.words[job.words.index('--out')+1]).name if '--out' in job.words else job.stem
+
+# %% ../nbs/34_cli.ipynb #f35482f9
+@delegates(reproduce)
+def whole(
+    all:bool=False,   # make the stored rows again whose pictures and weights are here, into --out
+    compare:str=None, # a folder of new rows, to hold against the stored ones, claim by claim
+    stored:str=None,  # the folder of stored rows; nbs/results of the repository if not given
+    **kwargs,
+):
+    "The claims of arXiv 2206.02220 on a network and a data set, with their controls."
+    if not (all or compare): return reproduce(**kwargs)
+    usual = {k:p.default for k,p in signature(reproduce).parameters.items()}
+    given = {k:v for k,v in kwargs.items() if v!=usual[k]}
+    out = given.pop('out', usual['out'])
+    if more:=given.keys()-{'device','batch_size'}:
+        raise ValueError(f'the stored commands say what is measured; --{min(more)} does not go with them')
+    if all: remake(out, stored, **given)
+    if compare: print(held(compare, stored))
+
+def held(folder, stored=None):
+    "A new run beside the stored rows"
+    return compare(stored_rows(stored), stored_rows(folder))
+
 # %% ../nbs/34_cli.ipynb #2edc3c1a
 @delegates(extract, but=['model','transform'])
 def extract_named(
@@ -261,7 +393,7 @@ def extract_named(
     return acts
 
 # %% ../nbs/34_cli.ipynb #8e2043ab
-COMMANDS = {'reproduce':reproduce, 'probe':probe, 'train':train, 'extract':extract_named}
+COMMANDS = {'reproduce':whole, 'probe':probe, 'train':train, 'extract':extract_named}
 
 # %% ../nbs/34_cli.ipynb #e28d573e
 def main(

@@ -527,3 +527,34 @@ def _table(rows):
     columns = 'claim','key','control','model','data','layer','n','groups'
     shown = [dict({c:r.get(c) for c in columns}, value=interval_text(r)) for r in rows]
     return pd.DataFrame(shown).astype(object).fillna('').to_html(index=False, border=0)
+
+# %% ../nbs/33_report.ipynb #0eea3f2e
+def plot_cells(
+    heads,     # (row, control or None) of each cell, or what `headlines` says
+    ax=None,
+    hollow=(), # (model, data) of cells to set apart
+    at=None,   # a threshold to draw
+    xlabel:str='',
+):             # ax
+    "A claim's number over networks and data sets, each beside its strongest control"
+    import textwrap
+    import matplotlib.pyplot as plt
+    pairs = [(h.row,h.control) if hasattr(h, 'row') else h for h in heads]
+    pairs = [(r,c) for r,c in pairs if r]
+    if ax is None: _,ax = plt.subplots(figsize=(6,.9+.3*len(pairs)), layout='constrained')
+    for y,(r,c) in enumerate(pairs):
+        v,lo,hi = (r.get(k) for k in ('value','lo','hi'))
+        ends = [[0],[0]] if None in (lo,hi) else [[max(0, v-lo)],[max(0, hi-v)]]
+        look = dict(mfc='white') if (r['model'],r['data']) in hollow else {}
+        ax.errorbar(v, y, xerr=ends, fmt='o', color=COLORS[0], ms=5, lw=1.6, **look)
+    names = list(dict.fromkeys(c['control'] for _,c in pairs if c))
+    for j,n in enumerate(names):
+        y,at_c = zip(*((y,c['value']) for y,(_,c) in enumerate(pairs) if c and c['control']==n))
+        look = dict(ls='', marker='x+13'[j%4], color=COLORS[1:][j%6], ms=7, mew=1.5)
+        ax.plot(at_c, y, label=textwrap.fill(words(n), 30), **look)
+    if names: ax.legend(fontsize=7, loc='lower center', bbox_to_anchor=(.5,1), ncols=2)
+    if at is not None: ax.axvline(at, color='.5', lw=.8, ls=':')
+    names = [title(r['model'], r['data']).replace(' on ', '\n') for r,_ in pairs]
+    ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
+    ax.tick_params('y', labelsize=8)
+    return ax

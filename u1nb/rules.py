@@ -406,24 +406,24 @@ def cells_of(rows, rule, demo=False):
 # %% ../nbs/30_rules.ipynb #dcb5570b
 def judge_claim(
     rows:Results,
-    claim:str,               # 'C1'
+    claim:str,               # 'C1', or a `Rule` of one's own
     reading:str='first',
     demo:bool=False,         # count rows of embedded data?
     families:dict=FAMILIES,  # model → family of architecture
     alpha:float=.025,        # one-sided, after Holm
 )->Verdict:
     "The verdict on a claim from its rows"
-    if (claim,reading) not in RULES:
+    rule = claim if isinstance(claim, Rule) else RULES.get((claim,reading))
+    if rule is None:
         known = ', '.join(map(' '.join, RULES))
         raise ValueError(f'no rule for {claim!r}, {reading} reading; there are {known}')
-    rule = RULES[claim,reading]
     cells = {k:judge_cell(rs, rule) for k,rs in cells_of(rows, rule, demo).items()}
-    if not cells: raise ValueError(f'no cells of {claim} in these rows')
+    if not cells: raise ValueError(f'no cells of {rule.name} in these rows')
     if rule.flat: return _over_tasks(cells['tasks'], rule, families)
     after = _corrected(cells, alpha)
     vs,of = list(after.values()),sorted({families.get(m, m) for m,_ in cells})
     said = {' on '.join(k):v for k,v in after.items()}
-    return Verdict(claim, reading, _generic(vs, len(of)), _counts(vs), of, said)
+    return Verdict(rule.claim, rule.reading, _generic(vs, len(of)), _counts(vs), of, said)
 
 def _generic(vs, families):
     "What the verdicts of cells amount to"
@@ -473,3 +473,66 @@ def changed(rows, folder):
     d['rules 2'] = list(map(now, d.itertuples()))
     d = d.rename(columns={'corrected':'rules 1'})[['claim','model','data','demo','rules 1','rules 2']]
     return d[d['rules 1']!=d['rules 2']].reset_index(drop=True)
+
+# %% ../nbs/30_rules.ipynb #f1d124cf
+#: columns that say what a row measures; of how many pictures is not one of them
+CONDITIONS = *SAME,*'weights symmetry contrast ground side beside axis against per_class'.split()
+
+def condition(row):
+    "What a row measures, whatever came out"
+    return tuple(row.get(c) or None for c in CONDITIONS)
+
+def apart(old, new, rel=1e-3):
+    "How far two rows' values are apart, as a share of what is allowed; 0 within `rel`, ∞ if one lacks it"
+    (a,*mine),(b,*other) = numbers(old),numbers(new)
+    if a!=a or b!=b: return 0. if a!=a and b!=b else math.inf
+    if math.isclose(a, b, rel_tol=rel, abs_tol=1e-9): return 0.
+    if any(v!=v for v in (*mine,*other)): return abs(a-b)/(rel*max(abs(a), abs(b)))
+    (low,high),(lo,hi) = (mine,other) if a<b else (other,mine)  # of the smaller value, of the larger
+    if math.inf in map(abs, (a,b,low,high,lo,hi)): return 1. if lo<=high else math.inf
+    error = math.hypot(high-min(a, b), max(a, b)-lo)
+    return abs(a-b)/error if error else math.inf
+
+# %% ../nbs/30_rules.ipynb #099c1ca7
+class Compared(namedtuple('Compared', 'lines differ')):
+    "A line a claim, and the pairs (rule, old row, new row) that differ, the worst first"
+    head = 'claim | rows | not made | equal | within error | differ | verdicts of cells'
+    def __repr__(self):
+        wide = [max(len(str(l[i])) for l in (self.head.split(' | '),*self.lines)) for i in range(7)]
+        return '\n'.join(['  '.join(str(o).ljust(w) for o,w in zip(l, wide)).rstrip()
+                          for l in (self.head.split(' | '),*self.lines)]+self.named())
+    def _repr_markdown_(self): return as_table('\n\n'.join(self.named()), self.head, self.lines)
+    def named(self, n=5):
+        "The worst pairs in words"
+        if not self.differ: return ['None differ.']
+        def told(rule, a, b):
+            of = f"{rule.name}, {a['model']} on {a['data']}, {words(a['key'])} ({words(a['control'])})"
+            return f'{of}: {interval_text(a)} was stored, {interval_text(b)} is new'
+        return [f'{len(self.differ)} differ; the worst:']+[told(*o) for o in self.differ[:n]]
+
+def compare(
+    stored:Results,
+    new:Results,
+    rel:float=1e-3, # values this close are equal
+)->Compared:
+    "A new run beside the stored rows, claim by claim: what agrees within error"
+    there,lines,differ = {},[],[]
+    for r in current(new): there.setdefault(condition(r), []).append(r)
+    for rule,demo in ((r,d) for r in RULES.values() for d in (False,True)):
+        now = cells_of(new, rule, demo)
+        then = {c:rs for c,rs in cells_of(stored, rule, demo).items() if c in now}
+        if not then: continue
+        rows = [r for rs in then.values() for r in rs]
+        pairs = [(r,there[c].pop(0)) for r in rows if there.get(c:=condition(r))]
+        far = [apart(*p, rel) for p in pairs]
+        differ += [(d,rule,*p) for d,p in zip(far, pairs) if d>1]
+        was,now = (_counted(rule, {c:o[c] for c in then}) for o in (then,now))
+        counts = sum(d==0 for d in far),sum(0<d<=1 for d in far),sum(d>1 for d in far)
+        lines.append((rule.name+', demo'*demo, len(pairs), len(rows)-len(pairs), *counts,
+                      was if was==now else f'{was} → {now}'))
+    if not lines: raise ValueError(f'no cell of the {len(new)} new rows is among the stored ones')
+    return Compared(lines, [o[1:] for o in sorted(differ, key=lambda o: -o[0])])
+
+def _counted(rule, cells):
+    counts = _counts([judge_cell(rs, rule).verdict for rs in cells.values()])
+    return ', '.join(f'{n} {v}' for v,n in counts.items())
