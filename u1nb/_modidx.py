@@ -293,6 +293,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'u1nb.data._pick': ('data.html#_pick', 'u1nb/data.py'),
                            'u1nb.data._picture_label': ('data.html#_picture_label', 'u1nb/data.py'),
                            'u1nb.data._places': ('data.html#_places', 'u1nb/data.py'),
+                           'u1nb.data._region': ('data.html#_region', 'u1nb/data.py'),
+                           'u1nb.data._scenes': ('data.html#_scenes', 'u1nb/data.py'),
                            'u1nb.data._scrambled': ('data.html#_scrambled', 'u1nb/data.py'),
                            'u1nb.data._shift': ('data.html#_shift', 'u1nb/data.py'),
                            'u1nb.data._shipped': ('data.html#_shipped', 'u1nb/data.py'),

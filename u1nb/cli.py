@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from .core import *
 from .core import command,from_first,processes
-from .data import images
+from .data import EMBEDDED,images
 from .models import bottlenecks
 from .extract import observe
 from .energy import EnergyMap,plot_map
@@ -173,7 +173,7 @@ def _say(rows, file):
 def _study(o, out, asked):
     "The study that options ask for"
     net = network(o['model'], o['arch'], o['size'], name=o['name'])
-    data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in ('photos','digits')
+    data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in EMBEDDED
     given = images(data, o['split'], o['pictures'] or (105 if photos else None), seed)
     spare = _spare(data, given)
     labelled = bool(set(asked)-UNLABELLED) and getattr(given, 'labels', None) is not None
@@ -189,7 +189,7 @@ def _study(o, out, asked):
 
 def _spare(data, given, n=96):
     "Pictures for batch-norm statistics: another split, or what packages ship beside photos"
-    other = None if data in ('photos','digits') else _other_split(data, given, n)
+    other = None if data in EMBEDDED else _other_split(data, given, n)
     return other or images('photos' if data=='spare' else 'spare', n=n)
 
 def _other_split(data, given, *how):
@@ -198,9 +198,9 @@ def _other_split(data, given, *how):
     except (ValueError, OSError): return None
     return s if s.split!=given.split else None
 
-def _labelled(data, given, memory, seed, n=300):
-    "Pictures for the memory and to test on: splits, halves, or digits for photos; and their name"
-    if data=='photos': return *images('digits', n=n, seed=seed).halves(seed),'digits'
+def _labelled(data, given, memory, seed):
+    "Pictures for the memory and to test on: splits, halves, or scenes for photos; and their name"
+    if data=='photos': return images('scenes', 'train', memory, seed),images('scenes'),'scenes'
     if other:=_other_split(data, given, memory, seed): return other,given,data
     a,b = given.halves(seed)
     return a if not memory or memory>=len(a) else a.take(memory, seed),b,data
