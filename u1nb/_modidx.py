@@ -679,6 +679,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'u1nb.report.page': ('report.html#page', 'u1nb/report.py'),
                              'u1nb.report.plot_intervals': ('report.html#plot_intervals', 'u1nb/report.py'),
                              'u1nb.report.plot_maps': ('report.html#plot_maps', 'u1nb/report.py'),
+                             'u1nb.report.published': ('report.html#published', 'u1nb/report.py'),
                              'u1nb.report.title': ('report.html#title', 'u1nb/report.py'),
                              'u1nb.report.verdict_table': ('report.html#verdict_table', 'u1nb/report.py')},
             'u1nb.rules': { 'u1nb.rules.Cell': ('rules.html#cell', 'u1nb/rules.py'),

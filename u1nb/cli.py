@@ -24,7 +24,7 @@ from .store import extract
 from .trials import paired,standard_arms,task,train
 from .study import Budget,Sets,Study,network
 from .claims import CLAIMS,READINGS,TRAINED,passes
-from .report import headlines,page
+from .report import headlines,page,published
 
 # %% ../nbs/34_cli.ipynb #12c2f62b
 def count(v):
@@ -165,8 +165,8 @@ def _title(rows):
     return f'{", ".join(dict.fromkeys(r["claim"] for r in rows))}: {"; ".join(told[:4])}'
 
 def _say(rows, file):
-    "A line a claim, then where the page is"
-    for h in headlines(rows): print(str(h)[:100])
+    "A line a claim and README's verdict beside it, then where the page is"
+    for h in headlines(rows): print(f'{str(h)[:100]}\n   {published(h)}')
     print(f'{len(rows)} rows, and everything with its controls: {file}')
 
 # %% ../nbs/34_cli.ipynb #7eb23747
