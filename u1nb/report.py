@@ -128,8 +128,8 @@ def published(head:Headline)->str:
     mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(' (no model fits)')
     same,of = sum(n for v,n in cells.items() if plain(v)==plain(mine)),sum(cells.values())
     if plain(mine)==verdict: return f'README: {verdict}'
-    if not row: why = 'not asked here'
-    elif mine=='supported' and same==of: why = 'README asks three families of networks'
+    if not row: why = 'nothing here to judge by'
+    elif mine=='supported' and same==of: why = 'three families of networks are needed'
     elif row.get('demo'): why = 'one small task here' if head.rule.flat else WHY[row['data']]
     else: why = f'{same} of {of} cells say so' if same else 'another network or other pictures'
     return f'README: {verdict}; {why}'
