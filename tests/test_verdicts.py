@@ -3,6 +3,7 @@ from itertools import product
 from pathlib import Path
 import pytest
 from u1nb.core import Results
+from u1nb.report import PUBLISHED
 from u1nb.rules import RULES, Clause, Said, cells_of, changed, current, judge_cell, judge_claim, judge_clause, one_sided
 
 ROOT = Path(__file__).parents[1]
@@ -28,10 +29,10 @@ def test_changed():
 
 @pytest.mark.parametrize('rule', RULES.values(), ids=lambda r: r.name)
 def test_readme(rule):
-    "The claims table of README.md, with the counts of its cells"
+    "The claims table of README.md and that of the package, with the counts of their cells"
     lines = (ROOT/'README.md').read_text(encoding='utf-8').splitlines()
     v,line = judge_claim(rows, rule.claim, rule.reading),next(l for l in lines if l.startswith(f'| {rule.name} '))
-    assert f'**{v.verdict}**' in line
+    assert f'**{v.verdict}**' in line and PUBLISHED[rule.name]==(v.verdict, v.counts)
     for said,n in v.counts.items(): assert f'{n} {said}' in line, line
 
 @pytest.mark.parametrize('rule,demo,cell,rs', CELLS, ids=lambda o: str(o) if isinstance(o, (str,tuple)) and not hasattr(o, 'clauses') else None)

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from .core import *
 from .core import command,from_first,processes
-from .data import images
+from .data import EMBEDDED,images
 from .models import bottlenecks
 from .extract import observe
 from .energy import EnergyMap,plot_map
@@ -24,7 +24,7 @@ from .store import extract
 from .trials import paired,standard_arms,task,train
 from .study import Budget,Sets,Study,compared,network,plain_transform
 from .claims import CLAIMS,READINGS,TRAINED,passes
-from .report import first_lines,headlines,own_accuracy,page
+from .report import first_lines,headlines,own_accuracy,page,published
 
 # %% ../nbs/34_cli.ipynb #12c2f62b
 def count(v):
@@ -186,15 +186,17 @@ def _over(out, rows):
     return {m:out/f'over{f"_{i+1}"*bool(i)}.jpg' for i,m in enumerate(names)}
 
 def _say(rows, file):
-    "A line a claim, then where the page is"
+    "A line a claim, in a demonstration with README's verdict beside it, then where the page is"
     print(*first_lines(rows), sep='\n')
-    for h in headlines(rows): print(str(h)[:100])
+    for h in headlines(rows):
+        print(str(h)[:100])
+        if (h.row or {}).get('demo'): print(f'   {published(h)}')
     print(f'{len(rows)} rows, and everything with its controls: {file}')
 
 # %% ../nbs/34_cli.ipynb #7eb23747
 def _study(o, out, asked):
     "The study that options ask for"
-    data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in ('photos','digits')
+    data,photos,seed,demo = o['data'],o['data']=='photos',o['seed'],o['data'] in EMBEDDED
     given = images(data, o['split'], o['pictures'] or (105 if photos else None), seed)
     net = network(o['model'], o['arch'], o['size'], plain_transform(given, o['size']), o['name'])
     spare = _spare(data, given)
@@ -211,7 +213,7 @@ def _study(o, out, asked):
 
 def _spare(data, given, n=96):
     "Pictures for batch-norm statistics: another split, or what packages ship beside photos"
-    other = None if data in ('photos','digits') else _other_split(data, given, n)
+    other = None if data in EMBEDDED else _other_split(data, given, n)
     return other or images('photos' if data=='spare' else 'spare', n=n)
 
 def _other_split(data, given, *how):
@@ -220,9 +222,9 @@ def _other_split(data, given, *how):
     except (ValueError, OSError): return None
     return s if s.split!=given.split else None
 
-def _labelled(data, given, memory, seed, n=300):
-    "Pictures for the memory and to test on: splits, halves, or digits for photos; and their name"
-    if data=='photos': return *images('digits', n=n, seed=seed).halves(seed),'digits'
+def _labelled(data, given, memory, seed):
+    "Pictures for the memory and to test on: splits, halves, or scenes for photos; and their name"
+    if data=='photos': return images('scenes', 'train', memory, seed),images('scenes'),'scenes'
     if other:=_other_split(data, given, memory, seed): return other,given,data
     a,b = given.halves(seed)
     return a if not memory or memory>=len(a) else a.take(memory, seed),b,data

@@ -310,6 +310,27 @@ def _digits():
 
 def _array(i, arrays): return Image.fromarray(arrays[i]).convert('RGB')
 
+# %% ../nbs/02_data.ipynb #f20b8f41
+_GRID = 4,5            # columns and rows of regions in a half
+
+def _scenes():
+    "Regions of each photograph's left half to remember, and of its right half to ask about"
+    paths = [_shipped(*o) for o in _SHIPPED['photos']+[('matplotlib','mpl-data','sample_data','grace_hopper.jpg')]]
+    names = [p.stem.removesuffix('_left') for p in paths]
+    which,at = np.divmod(np.arange(len(paths)*math.prod(_GRID)), math.prod(_GRID))
+    def half(right): return _Each(_region, paths=paths, which=which, at=at, right=right), which, names, None
+    return {'train':partial(half, False), 'test':partial(half, True)}
+
+def _region(i, paths, which, at, right):
+    "One region of a half, upright and as photographed"
+    img,(across,down) = _photo(paths[which[i]]),_GRID
+    (W,H),row,col = img.size,at[i]//across,at[i]%across+across*right
+    return img.crop((W*col//(2*across), H*row//down, W*(col+1)//(2*across), H*(row+1)//down))
+
+#: labelled pictures that packages ship: name → their splits
+LABELLED = dict(digits=_digits, scenes=_scenes)
+EMBEDDED = *_SHIPPED,*LABELLED
+
 # %% ../nbs/02_data.ipynb #7ea14d95
 @patch
 def readable(self:Images):
@@ -327,7 +348,7 @@ def readable(self:Images):
 
 # %% ../nbs/02_data.ipynb #fd17120f
 def images(
-    source,             # 'photos', 'spare', 'digits', 'cifar10', …, a path, 'hf:owner/name', or a data set
+    source,             # 'photos', 'scenes', 'digits', 'cifar10', …, a path, 'hf:owner/name', or a data set
     split:str|None=None,# 'train', 'test', 'valid', …; None: test if labelled, else valid, else …
     n:int|None=None,    # how many, classes filled evenly; of photos the views, 20 of each if None
     seed:int=0,         # of the subset, and of the shifts of photos
@@ -364,7 +385,7 @@ def _find(source, n, seed, download):
     here = [Path(s).expanduser()] if s else []
     if isinstance(source, str):
         if s in _SHIPPED: return s,_photos(s, n, seed)
-        if s=='digits': return s,_digits()
+        if s in LABELLED: return s,LABELLED[s]()
         if s.startswith('hf:'): return s,_hub(s[3:])
         key = _key(s)
         if s and root: here.append(Path(root).expanduser()/s)
@@ -375,11 +396,11 @@ def _find(source, n, seed, download):
     if key: return key,_debian(key) or _torchvision(key, download)
     if here: raise ValueError(f'{here[0]} holds neither class folders with pictures nor parquet')
     folders = [o.name for o in _shown(Path(root))] if root and Path(root).is_dir() else []
-    near = get_close_matches(s.lower(), [*_SHIPPED,'digits',*folders,*SETS], 3, .6)
+    near = get_close_matches(s.lower(), [*EMBEDDED,*folders,*SETS], 3, .6)
     mean = f'; did you mean {" or ".join(map(repr, near))}?' if near else '.'
     raise ValueError(f'no source {s!r}{mean} Sources are {_KINDS}')
 
-_KINDS = """'photos', 'spare', 'digits', a folder of class folders, a parquet file or a folder of them,
+_KINDS = """'photos', 'spare', 'scenes', 'digits', a folder of class folders, a parquet file or a folder of them,
 'hf:owner/name', a folder under U1NB_DATA, a set of torchvision, or a data set of (picture, label)"""
 
 # %% ../nbs/02_data.ipynb #a6e470b7

@@ -127,6 +127,35 @@ def _comparable(r, mine):
     same = r.get('layer') in (mine.get('layer'),'input')
     return same and (r['key'] not in ('kappa.cell','kappa.input') or r['placement']==placed)
 
+# %% ../nbs/33_report.ipynb #c433e809
+#: claim → README's verdict, and how many of its cells said what
+PUBLISHED = {
+    'C1':('partly', {'partly':6}), 'C2':('partly', {'supported':4, 'partly':2}),
+    'C3':('inconclusive', {'crown without brim (no model fits)':2, 'crown and brim (no model fits)':1,
+                           'inconclusive (no model fits)':3}),
+    'C4':('partly', {'partly':2, 'inconclusive':3, 'supported':1}),
+    'C5':('not supported', {'inconclusive':2, 'not supported':4}), 'C6':('partly', {'supported':6}),
+    'C7':('inconclusive', {'inconclusive':4}), 'C8':('inconclusive', {'inconclusive':4}),
+    'C1i':('not supported', {'not supported':4, 'inconclusive':2}), 'C3z':('not supported', {'not supported':6}),
+    'C4i':('not supported', {'inconclusive':2, 'not supported':4}),
+    'C5i':('inconclusive', {'not supported':3, 'inconclusive':2, 'partly':1})}
+
+#: pictures that packages ship → why a verdict on them may differ, in at most six words
+WHY = dict(photos='seven photographs here, all shifted', scenes='one photograph a class here',
+           digits='digits are no photographs', spare='these are no natural scenes')
+
+def published(head:Headline)->str:
+    "README's verdict on the same claim and, where it is another one, why"
+    verdict,cells = PUBLISHED[head.claim]
+    mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(' (no model fits)')
+    same,of = sum(n for v,n in cells.items() if plain(v)==plain(mine)),sum(cells.values())
+    if plain(mine)==verdict: return f'README: {verdict}'
+    if not row: why = 'nothing here to judge by'
+    elif mine=='supported' and same==of: why = 'three families of networks are needed'
+    elif row.get('demo'): why = 'one small task here' if head.rule.flat else WHY[row['data']]
+    else: why = f'{same} of {of} cells say so' if same else 'another network or other pictures'
+    return f'README: {verdict}; {why}'
+
 # %% ../nbs/33_report.ipynb #541d325d
 class Own(namedtuple('Own', 'model text warning')):
     "A network's own accuracy and how it saw the pictures; a warning, or ''"
