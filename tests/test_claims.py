@@ -1,8 +1,11 @@
 "What `claims` computes itself: differences to random networks where some pictures have no value"
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, pytest
+from torch import nn
 from u1nb.core import Results, rng
 from u1nb.stats import two_way
-from u1nb.claims import _minus_each, _two_ways
+from u1nb.claims import _minus_each, _two_ways, c1, c3
+from u1nb.data import images
+from u1nb.study import Budget, Sets, Study, network, plain_transform
 
 def parts(G, S, gap=0., mean=.5, seed=0):
     "A table of differences for each network: pictures and networks vary, some differences are missing"
@@ -49,3 +52,18 @@ def test_minus_each_finds_what_was_planted():
     none = minus(noise(), others, y)
     assert none['lo']<0<none['hi']
     assert minus(z, [np.full(len(y), np.nan)]*2, y)['open']
+
+@pytest.mark.parametrize('size,sites', [(8,2),(12,3),(16,4)])
+def test_small_maps(size, sites):
+    "Maps of 2×2 sites are refused by name; where no ring resolves a measure its row is left out"
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
+    sets = Sets(images('digits', n=40), 'digits', spare=images('spare', n=8))
+    study = Study(network(net, transform=plain_transform(size=size), name='small'), sets, Budget(cells=10, seeds=2))
+    assert (study.layers[-1].height, study.layers[-1].width)==(sites,sites)
+    if sites<3:
+        with pytest.raises(ValueError, match=r'3×3 sites or more; 4 has 2×2'): c1(study)
+        return
+    rows = c1(study)
+    assert rows.one(key='kappa', control='uniform')['lo']>0 and all(r['value'] is not None for r in rows.where(control='given'))
+    assert c3(study).where(key='not_asked')

@@ -34,7 +34,10 @@ def c1(
 )->Results:
     "C1: concentration by layer, beside random networks, padding, placement, noise and the input"
     rows,add = _begun(study, 'C1', rows, pictures=len(study.given))
-    e,last = study.whole(),study.bottleneck
+    l,e,last = study.layers[-1],study.whole(),study.bottleneck
+    if min(l.height, l.width)<3:
+        raise ValueError(f'κ(½) needs maps of 3×3 sites or more; {last} has {l.height}×{l.width}; '
+                         'choose an earlier layer with `layer`')
     for l in study.layers:
         of = dict(layer=l.key, receptive_field=l.receptive_field, outside=l.outside)
         of |= dict(control='uniform', map=e.mean(last)) if l.key==last else dict(control='earlier')
@@ -42,6 +45,7 @@ def c1(
     for l in study.layers[:-1]:
         add('kappa.minus_earlier', _minus_layer(study, e, l.key), 'earlier', other=l.key)
     for c in ('x','y','ee50','ellipticity','A1','A2','top10'):
+        if e.frame(last)[c].isna().all(): continue                # no ring of a small map resolves it
         add(f'centroid.{c}' if c in 'xy' else c, _mean(study, e, study.given, c, last))
     _factorial_rows(study, add)
     _noise_rows(study, add)
@@ -204,7 +208,8 @@ def _brim_rows(study, add, e, pictures, how):
         maps.append(study.energy(pictures, f'twice the size, turned {k+1}', **how).maps(t))
     g = study.ids(pictures)
     for control,p in dict(given=maps[0], turned=sum(maps[1:])/3).items():
-        b = brim_test(p, g, seed=study.seed)
+        try: b = brim_test(p, g, seed=study.seed)
+        except ValueError as err: add('not_asked', why=str(err), **of); return
         for key in ('brim','crown'): add(key, getattr(b, key), control, low=b.low, outer=b.outer, **of)
 
 
