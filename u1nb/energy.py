@@ -499,6 +499,7 @@ def plot_surface(
     x,y,*_ = (o.numpy() for o in plane(*p.shape))
     ax.plot_surface(x, y, (p*p.numel()).numpy(), cmap='viridis', rcount=56, ccount=56)
     ax.set(xlabel='x', ylabel='y', zlabel='density / uniform')
+    ax.set_box_aspect(None, zoom=.8)                      # room for the label of z
     return ax
 
 # %% ../nbs/10_energy.ipynb #e6718bdf

@@ -1,5 +1,5 @@
 "The notebooks as a static site that opens from disk: `python nbs/site/build.py [folder]`. It runs no notebook"
-import ast, html, io, json, os, re, shutil, sys, tokenize
+import ast, base64, html, io, json, os, re, shutil, sys, tokenize
 from configparser import ConfigParser
 from pathlib import Path
 from bs4 import BeautifulSoup
@@ -74,6 +74,9 @@ class Page:
             t['id'] = at if at not in self.ids else f'{at}-{len(self.ids)}'
             self.ids.add(t['id'])
         for a in soup.select('a[href]'): self.link(a)
+        for i in soup.select('img[src]'):
+            if not re.match(r'[a-z]+:', i['src']):
+                i['src'] = 'data:image/jpeg;base64,'+base64.b64encode((ROOT/'nbs'/i['src']).read_bytes()).decode()
         for c in soup.find_all('code'):
             m = re.fullmatch(r'(?:u1nb\.)?(?:\w+\.)?(\w+)(\(.*\))?', c.get_text())
             if m and m[1] in self.names and self.stem!='api' and not c.find_parent(['a','pre']):
