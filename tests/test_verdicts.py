@@ -35,6 +35,23 @@ def test_readme(rule):
     assert f'**{v.verdict}**' in line and PUBLISHED[rule.name]==(v.verdict, v.counts)
     for said,n in v.counts.items(): assert f'{n} {said}' in line, line
 
+def test_readme_says_what_was_confirmed():
+    "Verdicts and clauses of the networks that no rule had seen, beside those of EfficientNet-Lite0 on the same data"
+    text,same,states = (ROOT/'README.md').read_text(encoding='utf-8'),{},[]
+    for rule in RULES.values():
+        before = {c:judge_cell(rs, rule) for c,rs in cells_of(rows, rule).items()}
+        for (_,data),rs in cells_of(confirmed, rule).items():
+            now,then = judge_cell(rs, rule),before['timm/tf_efficientnet_lite0',data]
+            same.setdefault(rule.name, []).append(now.verdict==then.verdict)
+            order = ('met','open','excluded').index                             # of several layers the least
+            a,b = ({s.clause:s.state for s in sorted(o.said, key=lambda s: order(s.state))} for o in (now,then))
+            states += [{a[c],b[c]} for c in a if c in b]
+    found = [o for of in same.values() for o in of]
+    *first,last = [k for k,of in same.items() if all(of)]
+    assert f'of {len(found)} verdicts {sum(found)} are those of EfficientNet-Lite0' in text
+    assert f'{", ".join(first)} and {last} say the same in each' in text, (first,last)
+    assert f'of {len(states)} clauses {states.count({"met","excluded"})} are contradicted' in text, (len(states),states.count({'met','excluded'}))
+
 @pytest.mark.parametrize('rule,demo,cell,rs', CELLS, ids=lambda o: str(o) if isinstance(o, (str,tuple)) and not hasattr(o, 'clauses') else None)
 def test_cell(rule, demo, cell, rs):
     "No clause is judged by rows of both versions; p and interval agree"

@@ -189,7 +189,7 @@ def _say(rows, file):
     "A line a claim, in a demonstration with README's verdict beside it, then where the page is"
     print(*first_lines(rows), sep='\n')
     for h in headlines(rows):
-        print(str(h)[:100])
+        print(h)
         if (h.row or {}).get('demo'): print(f'   {published(h)}')
     print(f'{len(rows)} rows, and everything with its controls: {file}')
 

@@ -92,8 +92,9 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control mo
         verdict = self.verdict.removesuffix(' (no model fits)')
         marks = f' ({", ".join(self.marks)})' if self.marks else ''
         said = self.model if self.beside else self.sentence
-        text = f'{f"{self.claim} {verdict:<13} {said}{marks}":<52} {self.number}'
-        return text if len(text)<=100 else text[:99]+'…'
+        what = f'{self.claim} {verdict:<13} {said}{marks}'
+        text = f'{what:<52} {self.number}'
+        return text if len(text)<=100 else f'{what}\n   {self.number}'
 
 # %% ../nbs/33_report.ipynb #2bd10fef
 def headlines(
@@ -566,7 +567,6 @@ def plot_cells(
     xlabel:str='',
 ):             # ax
     "A claim's number over networks and data sets, each beside its strongest control"
-    import textwrap
     import matplotlib.pyplot as plt
     pairs = [(h.row,h.control) if hasattr(h, 'row') else h for h in heads]
     pairs = [(r,c) for r,c in pairs if r]
