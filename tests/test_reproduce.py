@@ -34,7 +34,9 @@ def test_command(tmp_path):
     assert page.count('src="data:image/png;base64,')==1 and 'src="http' not in page
     said = p.stdout.splitlines()
     assert sum(l.startswith('C2 ') for l in said)==1 and all(len(l)<=100 for l in said[:-1]) and len(said)<25 and 'index.html' in said[-1]
-    assert next(after for l,after in zip(said, said[1:]) if l.startswith('C2 ')).startswith('   README: partly')
+    at = next(i for i,l in enumerate(said) if l.startswith('C2 '))              # its number may stand below it
+    assert next(l for l in said[at+1:] if l.startswith('   README')).startswith('   README: partly')
+    assert 'share' in said[at]+said[at+1]
     assert 'passes' in said[0] and (tmp_path/'r/first_look.png').exists()
 
 @pytest.mark.parametrize('args,says', [(['--model','mobilenet_v22'],'mobilenet_v2'), (['--data','nowhere_at_all'],'nowhere_at_all'), (['--claims','C77'],'C1')])
