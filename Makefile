@@ -1,10 +1,10 @@
-# make reproduce | make test | make lab | make bench | make site | make browser: each is enough on a new clone
+# make reproduce | make test | make torture | make lab | make bench | make site | make browser: each is enough on a new clone
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 NODEPS := $$($(BIN)/python -c "import configparser as c; p=c.ConfigParser(); p.read('settings.ini'); print(*p['DEFAULT']['offline_nodeps_requirements'].split())")
 
-.PHONY: reproduce test lab bench site browser export clean
+.PHONY: reproduce test torture lab bench site browser export clean
 
 $(VENV)/.offline: settings.ini setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ reproduce: $(VENV)/.offline
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# every hostile test, the long ones too, with a table of what was tried
+torture: $(VENV)/.dev
+	OMP_NUM_THREADS=1 U1NB_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/hostile
 
 lab: $(VENV)/.dev
 	$(BIN)/jupyter lab --notebook-dir=nbs
