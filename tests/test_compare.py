@@ -73,7 +73,7 @@ def test_again(tmp_path, capsys):
     capsys.readouterr()
     whole(all=True, **where)
     said = capsys.readouterr().out
-    assert '1 to run, about' in said and "1 commands: no source 'gone_away'" in said and f'{len(stored)-3} of {len(stored)-3} rows made again' in said
+    assert '1 to run, about' in said and "1 command: no source 'gone_away'" in said and f'{len(stored)-3} of {len(stored)-3} rows made again' in said
     whole(all=True, **where)
     assert '0 to run' in capsys.readouterr().out
     (name,n,missing,same,within,differ,_), = held(where['out'], where['stored']).lines

@@ -75,7 +75,7 @@ def _options(quick, asked):
 @delegates(subject)
 def reproduce(
     claims:str='C1,C2,C3,C4,C5,C6,C7,C8', # comma-separated; C1i,C4i,C5i,C3z ask the second readings
-    quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look, no verdict
+    quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look
     out:str='report',     # folder for rows, figures and the page
     **kwargs,
 )->Results:
@@ -265,7 +265,7 @@ def stored_rows(folder=None, runs=False):
     rows = Results()
     for f in files: rows.extend(Results.load(f) if runs or not f.name.startswith('runs') else ())
     if rows: return rows
-    raise FileNotFoundError(f'no rows in {root}' if folder else NOT_HERE.replace('\n', ' '))
+    raise FileNotFoundError(f'no rows in {root}: no command has ended there yet' if folder else NOT_HERE.replace('\n', ' '))
 
 class Job(namedtuple('Job', 'command rows seconds words why')):
     "A command, the stored rows that it made, its words today, and why it cannot be run here"
@@ -336,7 +336,7 @@ def _planned(plan, there, todo):
     for j in plan:
         if j.why and j not in there: cannot.setdefault(j.why, []).append(j)
     together = [Job('', sum((j.rows for j in js), []), sum(j.seconds for j in js), [],
-                    f'{len(js)} commands: {why}') for why,js in cannot.items()]
+                    f'{len(js)} command{"s"*(len(js)>1)}: {why}') for why,js in cannot.items()]
     time = _duration(sum(j.seconds for j in todo))
     head = f'{len(plan)} commands made the stored rows; {len(there)} are done.'
     ask = f'{len(todo)} to run, about {time} on a machine as fast as that of the rows:'

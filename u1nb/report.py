@@ -22,6 +22,7 @@ from .rules import number_of,threshold,words
 
 # %% ../nbs/33_report.ipynb #8e767213
 def _of(key, *controls): return [(key,c) for c in controls]
+NO_FIT = ' (no model fits)'        # C3 is then judged by the rings themselves
 _ARMS = _of('gain.pooled', 'smoothing', 'sample', 'directions', 'simplex', 'mse/4')
 
 #: claim → its number (key, control), a short name, and the controls that may stand beside it
@@ -61,6 +62,7 @@ SENTENCES['C3']['crown and brim'] = 'a crown, and a rise beyond it'
 #: fewer independent pictures, or fewer classes, are marked
 FEW,FEW_CLASSES = 30,10
 INDEPENDENT = 'picture','photograph','source'
+MEANT = dict(demo='a demonstration', n=f'fewer than {FEW} pictures', K=f'fewer than {FEW_CLASSES} classes')
 
 class Headline(namedtuple('Headline', 'rule verdict sentence name row control model beside',
                           defaults=('',False))):
@@ -89,7 +91,7 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control mo
         if not self.control: return text
         return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
     def __str__(self):
-        verdict = self.verdict.removesuffix(' (no model fits)')
+        verdict = self.verdict.removesuffix(NO_FIT)
         marks = f' ({", ".join(self.marks)})' if self.marks else ''
         said = self.model if self.beside else self.sentence
         what = f'{self.claim} {verdict:<13} {said}{marks}'
@@ -109,15 +111,19 @@ def headlines(
     return [h._replace(beside=h.claim in several) for h in heads]
 
 def _headline(rule, rows, model):
-    evidence,name,controls = EVIDENCE[rule.name]
-    verdict = judge_cell(rows, rule).verdict
-    measured = [r for r in rows if r.get('value') is not None]
+    cell = judge_cell(rows, rule)
+    verdict,(evidence,name,controls) = cell.verdict,EVIDENCE[rule.name]
+    planes = {s.row['plane'] for s in cell.said if 'plane' in s.row} or {None}    # what was judged
+    measured = [r for r in rows if r.get('value') is not None and r.get('plane') in planes]
+    if verdict.endswith(NO_FIT):
+        name = 'brim' if any(r['key']=='brim' for r in measured) else 'crown'
+        evidence,controls = (name,'given'),[]
     def numbers(of): return [r for r in measured if (r['key'],r['control']) in of]
     def strongest(rs, most=max): return most(rs, key=lambda r: r['value'], default=None)
     mine = strongest(numbers([evidence]))
     beside = [r for r in numbers(controls) if _comparable(r, mine)]
     control = strongest(beside, min if rule.flat else max)
-    sentence = SENTENCES[rule.name].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
+    sentence = SENTENCES[rule.name].get(verdict.removesuffix(NO_FIT), 'cannot tell')
     return Headline(rule, verdict, sentence, name, mine, control, model)
 
 def _comparable(r, mine):
@@ -148,7 +154,7 @@ WHY = dict(photos='seven photographs here, all shifted', scenes='one photograph 
 def published(head:Headline)->str:
     "README's verdict on the same claim and, where it is another one, why"
     verdict,cells = PUBLISHED[head.claim]
-    mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(' (no model fits)')
+    mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(NO_FIT)
     same,of = sum(n for v,n in cells.items() if plain(v)==plain(mine)),sum(cells.values())
     if plain(mine)==verdict: return f'README: {verdict}'
     if not row: why = 'nothing here to judge by'
@@ -200,8 +206,8 @@ def first_lines(rows):
     said = []
     for o in own_accuracy(rows): said += [f'{o.model}: {o.text}', *[f'WARNING: {o.warning}']*bool(o.warning)]
     said += [difference(r) for r in rows if r.get('reading')=='compared']
-    if any(h.marks for h in headlines(rows)):
-        said.append(f'demo: a demonstration; n: fewer than {FEW} pictures; K: fewer than {FEW_CLASSES} classes')
+    marks = {m.split('=')[0] for h in headlines(rows) for m in h.marks}
+    said += ['; '.join(f'{m}: {MEANT[m]}' for m in MEANT if m in marks)]*bool(marks)
     return [l for t in said for l in textwrap.wrap(t, 100, subsequent_indent='  ')]
 
 def difference(r):
@@ -223,7 +229,7 @@ def clause_table(
             weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # the last is kept
             told = {_asks(s):_told(s) for s in weakest}
             name = f'all tasks{", demo"*demo}' if rule.flat else title(*cell)
-            columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict':verdict}
+            columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict, before Holm':verdict}
     return pd.DataFrame(columns).fillna('')
 
 def _told(said):

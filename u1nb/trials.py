@@ -386,7 +386,9 @@ def train(
     size,stream = size or (224 if big else None),big or None
     t = task(name, size, n, n_test, root=root, stream=stream, download=download)
     rows = paired([known[o] for o in asked], seeds, t, out=out, **kwargs)
-    if os.environ.get('RANK', '0')=='0': print(summary(rows, first=asked[0]).to_string(index=False))
+    if os.environ.get('RANK', '0')=='0':
+        print(summary(rows, first=asked[0]).to_string(index=False))
+        if len(seeds)<2: print('one seed has no interval: give --seeds 2 or more')
     return rows
 
 def _seeds(text):
