@@ -265,7 +265,7 @@ def stored_rows(folder=None, runs=False):
     rows = Results()
     for f in files: rows.extend(Results.load(f) if runs or not f.name.startswith('runs') else ())
     if rows: return rows
-    raise FileNotFoundError(f'no rows in {root}: no command has ended there yet' if folder else NOT_HERE.replace('\n', ' '))
+    raise FileNotFoundError(f'no rows in {root} yet' if folder else NOT_HERE.replace('\n', ' '))
 
 class Job(namedtuple('Job', 'command rows seconds words why')):
     "A command, the stored rows that it made, its words today, and why it cannot be run here"
