@@ -7,10 +7,10 @@ __all__ = ['class_angles', 'directions', 'simplex', 'U1Loss', 'OneHotU1Loss', 'a
 
 # %% ../nbs/20_loss.ipynb #2285af86
 import math
-from functools import wraps
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from fastcore.basics import patch
 from .core import generator,plane
 from .extract import find_layer
 from .models import bottlenecks
@@ -256,7 +256,7 @@ class U1Head(nn.Module):
             self.weight = nn.Parameter(torch.empty(D, channels))
             self.bias = nn.Parameter(torch.empty(D))
         self.reset_parameters()
-        self._asked,self._seen,self._call,self._u,self._handle = False,0,0,None,None
+        self.layer,self._call,self._hooks,self._asked,self._seen,self._u = None,None,(),False,0,None
 
     @torch.no_grad()
     def reset_parameters(self):
@@ -269,7 +269,11 @@ class U1Head(nn.Module):
     def forward(self,
         acts:Tensor,  # (B,C,H,W) activations
     )->Tensor:        # (B,D) float32 or wider, under autocast too
-        "u of each picture"
+        "u of each picture; of an attached head what it is given, see `attach_u1`"
+        return self.read(acts) if self.layer is None else acts
+
+    def read(self, acts):
+        "u of each picture (B,D), attached or not"
         shape = tuple(acts.shape) if isinstance(acts, Tensor) else type(acts).__name__
         if len(shape)!=4 or shape[1]!=self.channels:
             raise ValueError(f'this head reads a map (B,{self.channels},H,W); got {shape}')
@@ -281,17 +285,6 @@ class U1Head(nn.Module):
             z = _order(acts.to(wide, copy=True))    # the network may overwrite the map in place
             return (self.log_scale.double().exp()*z).to(wide)
 
-    def _hook(self, module, inputs, out):
-        "After each call of the tapped module: u of the wanted call, if anyone asked"
-        if not self._asked: return
-        if self._seen==self._call: self._u = self(out)
-        self._seen += 1
-
-    def _take(self):
-        "The u of this forward, once"
-        u,self._u,self._seen,self._asked = self._u,None,0,False
-        return u
-
 def _order(a):
     "(B,2) float64: the order parameter of maps (B,C,H,W), 0 where a map is 0 everywhere"
     o = plane(*a.shape[2:], device=a.device)
@@ -301,27 +294,30 @@ def _order(a):
     return E@e/s.masked_fill(s==0, 1)
 
 # %% ../nbs/20_loss.ipynb #2777dcf7
-class _Asked:
-    "Mixed into the class of a network that has a U1Head"
-    def forward(self, *args, u1=False, **kwargs):
-        if not u1: return super().forward(*args, **kwargs)
-        self.u1._asked = True
-        try: out = super().forward(*args, **kwargs)
-        finally: u = self.u1._take()
-        logits = out.get('logits') if isinstance(out, dict) else out     # a dict: Hugging Face's
-        if not isinstance(logits, Tensor):
-            raise TypeError(f'{type(self).__name__} returned a {type(out).__name__}, not a tensor of logits; '
-                'build it without auxiliary outputs (aux_logits=False)')
-        if u is None: raise RuntimeError(f'{type(self).__name__} did not reach {self.u1.layer!r}')
-        return logits, u
+@patch
+def _before(self:U1Head, model, args, kwargs):
+    "Before each forward of the network: is u wanted?"
+    self._asked,self._seen,self._u = bool(kwargs.get('u1')),0,None
+    return args, {k:v for k,v in kwargs.items() if k!='u1'}
 
-def _methods(cls):
-    "Of a `cls` with a head: trainers read the signature of forward, and a Sequential runs what it ran"
-    @wraps(cls.forward)
-    def forward(self, *args, **kwargs): return _Asked.forward(self, *args, **kwargs)
-    def steps(self): return (m for name,m in self._modules.items() if name!='u1')
-    own = dict(__module__=cls.__module__, forward=forward)
-    return own|dict(__iter__=steps) if issubclass(cls, nn.Sequential) else own
+@patch
+def _tap(self:U1Head, module, args, out):
+    "After each call of the tapped module: u of the wanted call, if anyone asked"
+    if not self._asked: return
+    if self._seen==self._call: self._u = self.read(out)
+    self._seen += 1
+
+@patch
+def _after(self:U1Head, model, args, out):
+    "After each forward: logits and u, if u was wanted; after an error too, without `out`"
+    (asked,u),self._asked,self._u = (self._asked,self._u),False,None
+    if not asked or out is None: return
+    name,logits = type(model).__name__,out.get('logits') if isinstance(out, dict) else out  # Hugging Face's
+    if not isinstance(logits, Tensor):
+        raise TypeError(f'{name} returned a {type(out).__name__}, not a tensor of logits; '
+            'build it without auxiliary outputs (aux_logits=False)')
+    if u is None: raise RuntimeError(f'{name} did not reach {self.layer!r}')
+    return logits, u
 
 def _reading(model, size, layer):
     "Key, call and channels C of the layer to read"
@@ -349,23 +345,23 @@ def attach_u1(
     "Give a classifier a second output u from its bottleneck, as its submodule `u1`"
     name = type(model).__name__
     if hasattr(model, 'u1'): raise ValueError(f'{name} has a `u1` already; detach_u1 takes a U1Head away')
-    if 'forward' in vars(model): raise ValueError(f'the forward of this {name} was replaced; attach before')
     key,call,C = _reading(model, size, layer)
     head = U1Head(C, where, D, seed)
     p = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     model.u1 = head.to(p.device, torch.promote_types(p.dtype, torch.float32))
     head._call,head.layer = call,key
-    head._handle = find_layer(model, key)[1].register_forward_hook(head._hook)
-    model.__class__ = type(name, (_Asked, type(model)), _methods(type(model)))
+    head._hooks = (model.register_forward_pre_hook(head._before, with_kwargs=True),
+        find_layer(model, key)[1].register_forward_hook(head._tap),
+        model.register_forward_hook(head._after, always_call=True))
     return model
 
 # %% ../nbs/20_loss.ipynb #9f2a39e9
 def detach_u1(
     model:nn.Module, # a model that `attach_u1` was given; changed in place
 )->nn.Module:        # the same model, as it was
-    "Take the head, its hook and the second output away"
-    if not isinstance(model, _Asked): raise ValueError(f'{type(model).__name__} has no U1Head')
-    model.u1._handle.remove()
+    "Take the head, its hooks and the second output away"
+    head = getattr(model, 'u1', None)
+    if not isinstance(head, U1Head): raise ValueError(f'{type(model).__name__} has no U1Head')
+    for h in head._hooks: h.remove()
     del model.u1
-    model.__class__ = type(model).__bases__[1]
     return model
