@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
+from numbers import Integral,Real
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, torch
@@ -73,6 +74,35 @@ def test_tensor(
     a,b = torch.as_tensor(actual),torch.as_tensor(expected)
     torch.testing.assert_close(a, b, rtol=tol, atol=tol, equal_nan=True)
 test_tensor.__test__ = False  # a helper, not a test that pytest should collect
+
+# %% ../nbs/00_core.ipynb #bc9b9b21
+def checked(
+    what:str,         # its name, for the error
+    v,                # what was given
+    allowed='[1,inf)',# an interval such as '[0,1)' or '(0,inf)'
+    whole=False,      # whole numbers only?
+):                    # v
+    "The number given, if it is finite and lies in an interval"
+    lo,hi = (float(o) for o in allowed[1:-1].split(','))
+    if isinstance(v, Integral if whole else Real) and math.isfinite(v) and lo<=v<=hi:
+        if not (v==lo and allowed[0]=='(' or v==hi and allowed[-1]==')'): return v
+    where = f'in {allowed}' if hi<math.inf else f'{"at least" if allowed[0]=="[" else "above"} {lo:g}'
+    raise ValueError(f'{what} is a {"whole " if whole else ""}number, and is {where}; got {v!r}')
+
+# %% ../nbs/00_core.ipynb #b73f267c
+def whole_numbers(
+    v,                # what was given: a Tensor, an array or a list
+    n:int,            # how many they are to be
+    what='labels',    # their name, for the error
+    least:int=0, most:int=2**20-1, # labels below a million: each class costs memory
+):                    # (n,) int64 on the CPU
+    "Integers in a range, as a tensor of their own"
+    y = np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v)
+    if y.shape!=(n,): raise ValueError(f'{n} {what} are needed; got shape {y.shape}')
+    if n and y.dtype.kind not in 'biu': raise ValueError(f'{what} are integers; got {y.dtype}')
+    bad = np.flatnonzero((y<least)|(y>most))
+    if len(bad): raise ValueError(f'{what} are from {least} to {most}; got {y[bad[0]]}, at {bad[0]}')
+    return torch.from_numpy(y.astype(np.int64))
 
 # %% ../nbs/00_core.ipynb #67653e52
 def rng(
