@@ -99,9 +99,10 @@ def _load_state(model, sd, what, by_order=False):
     other = sd.keys()-own.keys()
     shapes = {f'{k} {tuple(sd[k].shape)} for {tuple(v.shape)}' for k,v in own.items()
               if k in sd and sd[k].shape!=v.shape}
+    shapes |= {f'{k} {sd[k].dtype}' for k,v in own.items() if k in sd and sd[k].is_complex()>v.is_complex()}
     if missing or other or shapes:
         raise ValueError(f'{what} does not fit {type(model).__name__}: missing {_some(missing)}; '
-                         f'unexpected {_some(other)}; of another shape {_some(shapes)}')
+                         f'unexpected {_some(other)}; of another shape or complex {_some(shapes)}')
     model.load_state_dict({**own, **sd})
 
 def _some(names): return f'{", ".join(sorted(names)[:5])} ({len(names)})' if names else 'none'
@@ -506,4 +507,7 @@ def calibrate_bn(
 def _batches(source, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(source)).tensor_split(-(-len(source)//batch_size)):
-        yield source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        x = source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        bad = [int(i) for i,o in zip(ids, x) if not o.isfinite().all()]
+        if bad: raise ValueError(f'NaN or infinite values in pictures {bad[:9]}')
+        yield x

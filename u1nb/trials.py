@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import Results,rng
+from .core import Results,checked,rng
 from .stats import bootstrap,sign_test,t_interval
 from .data import images
 from .loss import OneHotU1Loss,attach_u1,class_angles,directions,simplex
@@ -38,6 +38,7 @@ def standard_arms(
     where:str='feature',      # the head: 'feature' or 'image'
 )->list:                      # one-hot first
     "One-hot, one-hot + U(1), the same with random angles, and the arms that a gain must beat"
+    checked('weight', weight, '[0,inf)')
     u = Arm('onehot+u1', weight, form, where=where)
     def control(c, **kw): return replace(u, name=f'onehot+{c}', control=c, **kw)
     arms = [Arm('onehot'), u, replace(u, name='onehot+u1:random', scheme='random'),
@@ -81,6 +82,8 @@ def task(
     download:bool=False,   # let torchvision download what is missing
 )->'Task':
     "A data set as a task to train on"
+    for what,v in dict(size=size, n=n, n_test=n_test).items():
+        if v is not None: checked(what, v, whole=True)
     known = TASKS.get(re.sub('[^a-z0-9]+', '_', name.lower()))
     if size is None and not known:
         raise ValueError(f'give the size in pixels; known for {", ".join(TASKS)}, not for {name!r}')
@@ -140,6 +143,10 @@ def series(
     **kwargs,                   # of `recipe`
 )->dict:
     "What the runs of a series have in common"
+    checked('held', held, '[0,1)')
+    checked('label_noise', label_noise, '[0,1]')
+    checked('batch_size', batch_size, whole=True)
+    if per_class is not None: checked('per_class', per_class, whole=True)
     return dict(recipe=recipe(**kwargs), model=model, batch_size=batch_size, phase=phase, held=held,
         per_class=per_class, label_noise=label_noise, memory=memory, small=small, line=command_line)
 
@@ -383,7 +390,7 @@ def train(
     asked,seeds = [*known] if arms=='all' else re.split(', *', arms),_seeds(seeds)
     unknown = [o for o in asked if o not in known]
     if unknown: raise ValueError(f'no arm {unknown[0]!r}; there are {", ".join(known)}')
-    size,stream = size or (224 if big else None),big or None
+    size,stream = 224 if big and size is None else size,big or None
     t = task(name, size, n, n_test, root=root, stream=stream, download=download)
     rows = paired([known[o] for o in asked], seeds, t, out=out, **kwargs)
     if os.environ.get('RANK', '0')=='0': print(summary(rows, first=asked[0]).to_string(index=False))
