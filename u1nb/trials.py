@@ -7,12 +7,13 @@ __all__ = ['Arm', 'standard_arms', 'task', 'paired', 'differences']
 
 # %% ../nbs/23_trials.ipynb #ca7697eb
 import os,re,time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import Results,rng
+from .core import Results,alone,plain,rng
 from .stats import bootstrap,sign_test,t_interval
 from .data import images
 from .loss import OneHotU1Loss,attach_u1,class_angles,directions,simplex
@@ -164,17 +165,18 @@ def paired(
     if len({a.name for a in arms})<len(arms): raise ValueError('arms need names of their own')
     train,test = task.train.hold_out(how['held']) if how['held'] else (task.train, task.test)
     common,mine = _columns(task, train, test, how),Results()
-    res = Results(out if main else None, **common, small=how['small'], command=how['line'])
-    there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
     jobs = [(a, int(s)) for s in seeds for a in arms]
-    for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
-        want = {**common, **a.columns(seed)}
-        row = next((r for r in there if _is(r, want, how['memory'])), None)
-        if row is None:
-            fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
-            gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
-            row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
-        mine.append(row)
+    with alone(out) if out and main else nullcontext():
+        res = Results(out if main else None, **common, small=how['small'], command=how['line'])
+        there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
+        for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
+            want = {**common, **a.columns(seed)}
+            row = next((r for r in there if _is(r, want, how['memory'])), None)
+            if row is None:
+                fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
+                gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
+                row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
+            mine.append(row)
     return mine
 
 # %% ../nbs/23_trials.ipynb #a3ae7ca6
