@@ -762,6 +762,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.rules.Verdict': ('rules.html#verdict', 'u1nb/rules.py'),
                             'u1nb.rules.Verdict.__repr__': ('rules.html#verdict.__repr__', 'u1nb/rules.py'),
                             'u1nb.rules.Verdict._repr_markdown_': ('rules.html#verdict._repr_markdown_', 'u1nb/rules.py'),
+                            'u1nb.rules._as_written': ('rules.html#_as_written', 'u1nb/rules.py'),
                             'u1nb.rules._best_of': ('rules.html#_best_of', 'u1nb/rules.py'),
                             'u1nb.rules._cell': ('rules.html#_cell', 'u1nb/rules.py'),
                             'u1nb.rules._corrected': ('rules.html#_corrected', 'u1nb/rules.py'),

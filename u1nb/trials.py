@@ -341,11 +341,11 @@ def plot_forest(
     colors = ('#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#000000')   # Okabe, Ito
     for i,(name,g) in enumerate(d.groupby('series', sort=False)):
         mark,c,ends = 'osD^vPX'[i%7],colors[i%7],100*np.stack([g.value-g.lo, g.hi-g.value])
-        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=name)
+        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=plain(name))
     right = dict(transform=ax.get_yaxis_transform(), va='center', fontsize=8)
     for y,n in zip(d.y, d.n): ax.text(1.01, y, f'n={n:.0f}', **right)
     ticks = d.groupby('line', sort=False).y.mean()
-    ax.set(yticks=ticks, yticklabels=ticks.index, ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
+    ax.set(yticks=ticks, yticklabels=[*map(plain, ticks.index)], ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
     if len({*d.series})>1: ax.legend(ncols=3, fontsize=8, loc='lower center', bbox_to_anchor=(.5,1))
     return ax
 
