@@ -167,7 +167,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'u1nb.cli': { 'u1nb.cli.Job': ('cli.html#job', 'u1nb/cli.py'),
                           'u1nb.cli.Job.__str__': ('cli.html#job.__str__', 'u1nb/cli.py'),
                           'u1nb.cli.Job.stem': ('cli.html#job.stem', 'u1nb/cli.py'),
-                          'u1nb.cli.Terminated': ('cli.html#terminated', 'u1nb/cli.py'),
+                          'u1nb.cli.Stopped': ('cli.html#stopped', 'u1nb/cli.py'),
                           'u1nb.cli._ask': ('cli.html#_ask', 'u1nb/cli.py'),
                           'u1nb.cli._claims': ('cli.html#_claims', 'u1nb/cli.py'),
                           'u1nb.cli._digits_runs': ('cli.html#_digits_runs', 'u1nb/cli.py'),

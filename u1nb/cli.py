@@ -423,23 +423,29 @@ def main(
     except KeyboardInterrupt as e:
         print(f'u1nb-{name} was stopped. What was done is kept in {options["out"]}; '
               'the same command goes on from there', file=sys.stderr, flush=True)
-        sys.exit(143 if isinstance(e, Terminated) else 130)
+        sys.exit(128+(e.args or [signal.SIGINT])[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError) as e:
         if os.environ.get('U1NB_DEBUG'): raise
         sys.exit(f'u1nb-{name}: {e}')
 
 # %% ../nbs/34_cli.ipynb #87898516
-class Terminated(KeyboardInterrupt): "SIGTERM, as Ctrl-C is SIGINT"
+class Stopped(KeyboardInterrupt): "By the signal of this number: Ctrl-C, or what schedulers send"
 
 @contextmanager
 def _stoppable():
-    "SIGTERM stops a command as Ctrl-C does"
-    def stop(*_): raise Terminated
-    mine = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if mine else None
+    "SIGTERM stops a command as Ctrl-C does; a stop that falls into a callback, which drops it, comes again"
+    def stop(number, _): raise Stopped(number)
+    def dropped(o):
+        if not isinstance(o.exc_value, Stopped): return sys.__unraisablehook__(o)
+        threading.Timer(.01, signal.raise_signal, o.exc_value.args).start()
+    main = threading.current_thread() is threading.main_thread()
+    before = {s:signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if main}
+    for s in before: before[s] is signal.SIG_IGN or signal.signal(s, stop)
+    hook,sys.unraisablehook = sys.unraisablehook,dropped
     try: yield
     finally:
-        if mine: signal.signal(signal.SIGTERM, before)
+        for s,was in before.items(): signal.signal(s, was or signal.SIG_DFL)
+        sys.unraisablehook = hook
 
 # %% ../nbs/34_cli.ipynb #1f1010dd
 if __name__=='__main__' and '__file__' in globals(): main()   # what launchers call

@@ -361,10 +361,13 @@ def append_line(path, line):
 
 def _mend(path):
     "Give the last line of a file its end, or put it aside where it is not whole"
-    if not path.exists() or not path.stat().st_size: return
-    with path.open('rb') as f:
-        f.seek(-1, 2)
-        if f.read()==b'\n': return
+    size = -1
+    while size!=(size := path.stat().st_size if path.exists() else 0):
+        if not size: return
+        with path.open('rb') as f:
+            f.seek(-1, 2)
+            if f.read()==b'\n': return
+        time.sleep(.1)                      # does another process write its last line just now?
     data = path.read_bytes()
     start = data.rfind(b'\n')+1
     try: _row(data[start:])
@@ -461,10 +464,10 @@ def alone(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock,who = filelock.FileLock(path.with_name(f'.{path.name}.lock')),path.with_name(f'.{path.name}.holder')
-    said = who.read_text('utf-8', 'replace') if who.exists() else 'another process'
-    try: lock.acquire(timeout=10 if ended(said.split()[0]) else 0)       # what it started ends soon after it
+    def holder(): return who.read_text('utf-8', 'replace') if who.exists() else 'another process'
+    try: lock.acquire(timeout=10 if ended(holder().split(' ')[0]) else .3)  # what it started ends soon after it
     except filelock.Timeout as e:
-        raise BlockingIOError(f'{path} is being written by {said}. Wait for its end, or give another') from e
+        raise BlockingIOError(f'{path} is being written by {holder()}. Wait for its end, or give another') from e
     except NotImplementedError: warnings.warn(f'{path.parent} has no locks; let no other process write there')
     try:
         since = time.strftime('%Y-%m-%d %H:%M:%S')
