@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from .core import *
-from .core import generator
+from .core import generator,plain
 from .stats import *
 from .stats import group_sums
 from .energy import centroid, energy_density
@@ -36,7 +36,7 @@ def plot_planted(
     look = dict(s=18, cmap='twilight', vmin=-np.pi, vmax=np.pi, edgecolors='.4', linewidths=.5)
     for i,k in enumerate(np.unique(g)):
         x,y = a[g==k],b[g==k]
-        ax.scatter(*np.degrees([x, y]), c=x, marker='osD^vP*X'[i%8], label=str(k), **look)
+        ax.scatter(*np.degrees([x, y]), c=x, marker='osD^vP*X'[i%8], label=plain(k), **look)
     ax.plot([-180,180], [-180,180], color='.6', lw=1, zorder=0)
     ax.set(xlabel='planted θ (degrees)', ylabel='measured θ (degrees, turn nearest)',
            xticks=range(-180,181,90), yticks=range(-360,361,90))
@@ -182,7 +182,7 @@ def plot_directions(
         ax.plot([0,x], [0,y], color='k', alpha=1 if p<.05 else .35, lw=3.5, solid_capstyle='round')
         ax.plot([0,x], [0,y], color=cmap(th/2/np.pi+.5), lw=2, solid_capstyle='round')
         if len(d)<=12:
-            ax.annotate(str(name), (x,y), xytext=(1.12*math.cos(th), 1.12*math.sin(th)), ha='center', va='center',
+            ax.annotate(plain(name), (x,y), xytext=(1.12*math.cos(th), 1.12*math.sin(th)), ha='center', va='center',
                         fontsize=8, arrowprops=dict(arrowstyle='-', color='.8', lw=.5))
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
@@ -233,7 +233,7 @@ def plot_class_maps(
         x,y = R*math.cos(a), R*math.sin(a)
         ax.plot([0,.45*math.cos(a)], [0,.45*math.sin(a)], color='.6', lw=1)
         im = ax.imshow(m[k], extent=(x-h,x+h,y-h,y+h), cmap='PuOr_r', vmin=-top, vmax=top, zorder=3)
-        ax.text(x, y-h-.02, str(d['class'][k]), ha='center', va='top', fontsize=8, zorder=4)
+        ax.text(x, y-h-.02, plain(d['class'][k]), ha='center', va='top', fontsize=8, zorder=4)
     ax.figure.colorbar(im, ax=ax, label='density less the classes\' mean\n(uniform map = 1)')
     ax.set(xlim=(-1.5,1.5), ylim=(-1.5,1.5), aspect='equal', xticks=[], yticks=[])
     return ax

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
+from .core import plain
 from .stats import *
 from .stats import draws_interval
 from .stats import group_ids,group_sums
@@ -519,7 +520,7 @@ def plot_concentration(
     def ends(o): return [o[k] for k in ('value','lo','hi')] if isinstance(o, dict) else o[:3]
     v,lo,hi = np.array([ends(o) for o in layers.values()], float).T
     ax.errorbar(range(len(v)), v, np.nan_to_num([v-lo, hi-v]), fmt='o-', capsize=3, label=label)
-    ax.set(xlabel='layer t', ylabel='κ(½)', xticks=range(len(v)), xticklabels=list(layers))
+    ax.set(xlabel='layer t', ylabel='κ(½)', xticks=range(len(v)), xticklabels=list(map(plain, layers)))
     if max(map(len, layers))>8: plt.setp(ax.get_xticklabels(), rotation=30, ha='right')
     ax.axhline(1, color='.7', lw=.8, zorder=0)
     if label: ax.legend()

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-from .core import Interval, commit, read_tensors, rng, versions, write_tensors
+from .core import Interval, commit, plain, read_tensors, rng, versions, write_tensors
 from .stats import bootstrap, group_ids, group_sums, t_interval, two_way
 from .data import Source
 from .models import bottlenecks
@@ -567,7 +567,7 @@ def plot_neighbours(
     for ax,(img,title) in zip(np.ravel(axs), shown):
         ax.axis('off')
         ax.imshow(img)
-        ax.set_title(title, fontsize=8)
+        ax.set_title(plain(title), fontsize=8)
     return axs
 
 def _deciders(memory, vector):

@@ -7,12 +7,13 @@ __all__ = ['Arm', 'standard_arms', 'task', 'paired', 'differences']
 
 # %% ../nbs/23_trials.ipynb #ca7697eb
 import os,re,time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import Results,checked,rng
+from .core import Results,alone,checked,plain,rng
 from .stats import bootstrap,sign_test,t_interval
 from .data import images
 from .loss import OneHotU1Loss,attach_u1,class_angles,directions,simplex
@@ -171,17 +172,18 @@ def paired(
     if len({a.name for a in arms})<len(arms): raise ValueError('arms need names of their own')
     train,test = task.train.hold_out(how['held']) if how['held'] else (task.train, task.test)
     common,mine = _columns(task, train, test, how),Results()
-    res = Results(out if main else None, **common, small=how['small'], command=how['line'])
-    there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
     jobs = [(a, int(s)) for s in seeds for a in arms]
-    for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
-        want = {**common, **a.columns(seed)}
-        row = next((r for r in there if _is(r, want, how['memory'])), None)
-        if row is None:
-            fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
-            gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
-            row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
-        mine.append(row)
+    with alone(out) if out and main else nullcontext():
+        res = Results(out if main else None, **common, small=how['small'], command=how['line'])
+        there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
+        for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
+            want = {**common, **a.columns(seed)}
+            row = next((r for r in there if _is(r, want, how['memory'])), None)
+            if row is None:
+                fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
+                gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
+                row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
+            mine.append(row)
     return mine
 
 # %% ../nbs/23_trials.ipynb #a3ae7ca6
@@ -346,11 +348,11 @@ def plot_forest(
     colors = ('#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#000000')   # Okabe, Ito
     for i,(name,g) in enumerate(d.groupby('series', sort=False)):
         mark,c,ends = 'osD^vPX'[i%7],colors[i%7],100*np.stack([g.value-g.lo, g.hi-g.value])
-        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=name)
+        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=plain(name))
     right = dict(transform=ax.get_yaxis_transform(), va='center', fontsize=8)
     for y,n in zip(d.y, d.n): ax.text(1.01, y, f'n={n:.0f}', **right)
     ticks = d.groupby('line', sort=False).y.mean()
-    ax.set(yticks=ticks, yticklabels=ticks.index, ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
+    ax.set(yticks=ticks, yticklabels=[*map(plain, ticks.index)], ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
     if len({*d.series})>1: ax.legend(ncols=3, fontsize=8, loc='lower center', bbox_to_anchor=(.5,1))
     return ax
 
