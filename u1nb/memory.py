@@ -676,6 +676,8 @@ def open(cls:Memory,
     if (text.get('format'),text.get('version'))!=(_FORMAT,_VERSION):
         raise ValueError(f'{path} holds no memory of version {_VERSION}')
     said = json.loads(text['memory'])
+    if said['K']>(most := max(100_000, len(said['classes'] or ()), len(tensors['labels']))):
+        raise ValueError(f"{path} speaks of {said['K']} classes; what it holds has {most} at most")
     self = cls(**{k:said[k] for k in _SETTINGS}, device=device or 'cpu')
     counts = torch.tensor([said['K'], said['seen'], *(said['grid'] or (0,0))])
     self.load({**tensors, 'counts':counts})
