@@ -122,7 +122,7 @@ class Images(Subsets):
         self.pictures,self.classes = pictures,[str(c) for c in classes]
         self.name,self.split,self.root = name,split,object() if root is None else root
         self.index = np.arange(len(labels)) if index is None else np.asarray(index)
-        self.labels = whole(labels)[self.index]
+        self.labels = whole_labels(labels)[self.index]
         self.groups = None if groups is None else np.asarray(groups)[self.index]
     def __len__(self): return len(self.index)
     def __getitem__(self, i):
@@ -135,7 +135,7 @@ class Images(Subsets):
         return f"Images({self.name!r}, split {self.split!r}: {sizes})"
 
 # %% ../nbs/02_data.ipynb #84968bd3
-def whole(labels)->np.ndarray:
+def whole_labels(labels)->np.ndarray:
     "Labels (N,) as int64, or an error that shows the first that is no whole number"
     a = np.asarray(labels)
     if a.ndim!=1: raise ValueError(f'labels have shape {a.shape}; needed is one number a picture')
@@ -570,7 +570,7 @@ def _say(d, over):
     "Warn of what is passed over: how many, why, and the first of them"
     whys = {}
     for why,p in over: whys.setdefault(why, []).append(os.path.relpath(p, d))
-    said = [f'{len(v)} {why} ({", ".join(v[:3])}{", …" if len(v)>3 else ""})' for why,v in whys.items()]
+    said = [f'{why} ({len(v)}: {", ".join(v[:3])}{", …" if len(v)>3 else ""})' for why,v in whys.items()]
     if said: warnings.warn(f'passed over in {d}: {"; ".join(said)}', stacklevel=2)
 
 # %% ../nbs/02_data.ipynb #dc61a257
@@ -776,12 +776,12 @@ def _picture_label(item):
 def _labels_of(data):
     "Labels of a data set without decoding it where it says them, else by reading it through"
     for a in ('labels','targets','_labels','y'):
-        if getattr(data, a, None) is not None: return whole(getattr(data, a))
+        if getattr(data, a, None) is not None: return whole_labels(getattr(data, a))
     for a in ('samples','_samples'):
-        if hasattr(data, a): return whole([k for _,k in getattr(data, a)])
+        if hasattr(data, a): return whole_labels([k for _,k in getattr(data, a)])
     def of(i):
         with naming(i, type(data).__name__, TypeError): return _number(_picture_label(data[i])[1])
-    return whole([of(i) for i in range(len(data))])
+    return whole_labels([of(i) for i in range(len(data))])
 
 def _number(y): return y.item() if hasattr(y, 'item') else y
 
@@ -964,7 +964,8 @@ def batch(self:Source, ids)->tuple:
     "Pictures (B,C,H,W) by number, and their classes (B,), None where one has none"
     if isinstance(self.data, torch.Tensor) and self.transform is None:
         together = len(ids)==ids[-1]-ids[0]+1
-        return self.data[ids[0]:ids[-1]+1] if together else self.data[ids],None
+        x = self.data[ids[0]:ids[-1]+1] if together else self.data[ids]
+        return self._finite(x, ids),None
     items,name = [self._item(i) for i in ids],type(self.data).__name__
     if self.collate is not None:
         with naming(f'{ids[0]} to {ids[-1]}', name): x,y = _picture_label(self.collate(items))
@@ -972,9 +973,15 @@ def batch(self:Source, ids)->tuple:
     else:
         pairs = [_picture_label(o) for o in items]
         xs,y = [self._tensor(x, i) for i,(x,_) in zip(ids, pairs)],[_number(y) for _,y in pairs]
-        with naming(f'{ids[0]} to {ids[-1]}', name): y = None if any(o is None for o in y) else whole(y)
-        x = torch.stack(xs)
-    return x,None if y is None else torch.as_tensor(y).long()
+        with naming(f'{ids[0]} to {ids[-1]}', name):
+            x,y = torch.stack(xs),None if any(o is None for o in y) else whole_labels(y)
+    return self._finite(x, ids),None if y is None else torch.as_tensor(y).long()
+
+@patch
+def _finite(self:Source, x, ids):
+    if x.isfinite().all(): return x
+    bad = [i for i,o in zip(ids, x) if not o.isfinite().all()]
+    raise BadPicture(f'NaN or infinite values in pictures {bad[:9]} of {type(self.data).__name__}')
 
 @patch
 def _item(self:Source, i):
