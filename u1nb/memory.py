@@ -485,7 +485,8 @@ def load(self:Memory, state):
     if not state: return
     rows,labels,ids,keys = (state[k] for k in ('rows','labels','ids','keys'))
     M,(self.K,self.seen,H,W) = len(labels),whole_numbers(state['counts'], 4, 'counts', most=2**62).tolist()
-    checked('K', self.K, '[1,1048576]', whole=True)                  # each class costs memory
+    most = max(100_000, M, len(self.classes or ()))       # each class costs memory
+    checked('K', self.K, f'[1,{most}]', whole=True)
     labels = whole_numbers(labels, M, most=self.K-1)
     self.grid,self.D = (H,W) if H else None,rows.shape[-1]
     if rows.shape!=(H*W or 1,M,self.D) or keys.shape!=(M,) or not rows.is_floating_point():
