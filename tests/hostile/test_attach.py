@@ -54,6 +54,7 @@ def says(net, want):
     plain = net(X), net(X), logits, net(X)
     return all(torch.equal(o, want) for o in plain) and u.shape==(2,2) and bool(u.isfinite().all())
 
+def quick(*names): return pytest.mark.parametrize('name', [n if n in names else pytest.param(n, marks=pytest.mark.torture) for n in NETS])
 each = pytest.mark.parametrize('name', NETS)
 
 @each
@@ -89,7 +90,7 @@ def saved(net):
 WAYS = dict(save=saved, deepcopy=copy.deepcopy, pickle=lambda net: pickle.loads(pickle.dumps(net)),
     twice=lambda net: copy.deepcopy(saved(net)), asked_before=lambda net: net(X, u1=True) and copy.deepcopy(net.eval()))
 
-@each
+@quick('sequential','own')
 @pytest.mark.parametrize('way', WAYS)
 def test_whole(trial, name, way):
     "An attached network could not be saved whole: its class was made on the fly"
@@ -119,7 +120,7 @@ def test_whole_in_another_process(trial, name, tmp_path):
     def go(): return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=100)
     trial(go, lambda p: p.returncode==0 and '[1, 5]' in p.stdout and '[1, 2]' in p.stdout)
 
-@pytest.mark.parametrize('name', [n if n in ('sequential','own') else pytest.param(n, marks=pytest.mark.torture) for n in NETS])
+@quick('sequential','own')
 def test_compiled(trial, name):
     "torch.compile, whole graphs, asked and not"
     net,want = made(name)
@@ -130,7 +131,7 @@ def test_compiled(trial, name):
     trial(lambda: fast(X, u1=True), lambda o: near(o[0], want) and near(o[1], net(X, u1=True)[1]))
     trial(lambda: fast(X), lambda o: near(o, want))
 
-@pytest.mark.parametrize('name', [n if n in ('sequential','own') else pytest.param(n, marks=pytest.mark.torture) for n in NETS])
+@quick('sequential','own')
 def test_exported(trial, name):
     "torch.export, plain, and asked by a module around it: export knows the keywords of `forward` only"
     net,want = made(name)
@@ -147,7 +148,7 @@ def gloo(tmp_path_factory):
     yield
     dist.destroy_process_group()
 
-@pytest.mark.parametrize('name', NETS)
+@quick('sequential','own','timm')
 def test_ddp(trial, name, gloo):
     "DistributedDataParallel, two steps and a plain call"
     net,want = made(name)

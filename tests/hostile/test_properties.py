@@ -16,6 +16,7 @@ TORTURE = bool(os.environ.get('U1NB_TORTURE'))
 FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 seeds,sides,dtypes = st.integers(0, 2**31),st.integers(1, 9),st.sampled_from(FLOATS)
 more = settings(max_examples=settings.default.max_examples*(1+TORTURE))
+few = settings(max_examples=100 if TORTURE else 5)
 
 def expanded(x): return x[:1].expand(len(x), *x.shape[1:])
 def strided(x):
@@ -109,6 +110,7 @@ def test_quarter_turns(a):
     ok = ~t.isnan()&(z.abs()>1e-4)
     same(torch.polar(torch.ones_like(q[ok]), q[ok]-t[ok]), torch.full((int(ok.sum()),), 1j, dtype=torch.complex128), 1e-6)
 
+@few
 @given(st.integers(3, 12), seeds, st.floats(-3, 3))
 def test_correlation_of_turned_angles(N, seed, turn):
     "Angles and the same angles turned: ρ=1; mirrored: ρ=-1; whatever the offset"
@@ -162,6 +164,7 @@ numbers = st.one_of(st.none(), st.booleans(), st.integers(-2**53, 2**53), st.flo
 values = st.one_of(numbers, st.lists(numbers, max_size=3), st.dictionaries(st.text(max_size=5), numbers, max_size=3))
 columns = st.dictionaries(st.sampled_from(['model','layer','data','own','ours é','x.y']), values, max_size=4)
 
+@few
 @given(st.lists(columns, min_size=1, max_size=5), st.floats())
 def test_rows_come_back(rows, value):
     "As JSON lines, as they are made and saved whole, and as parquet"
@@ -180,6 +183,7 @@ def test_tensors_come_back(tensors, text):
     assert {k:json.loads(v) for k,v in said.items()}==text and back.keys()==tensors.keys()
     for k,v in tensors.items(): assert torch.equal(back[k], v) and back[k].dtype==v.dtype
 
+@few
 @given(activations(least=2), st.data())
 def test_energy_maps_come_back(a, data):
     "From a state, and the same from batches of any size, in any order of processes"
