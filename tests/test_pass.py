@@ -109,7 +109,8 @@ def test_one_fails_all_fail(tmp_path):
         except Exception as e: print(f'{type(e).__name__} {e}\\n', end='', flush=True)
         '''))
     said = run(None, '-m','torch.distributed.run','--standalone','--nproc_per_node','2', script, timeout=60).splitlines()
-    assert sorted(said)==['OSError picture 100 cannot be read','RuntimeError process 2 of 2 failed with OSError: picture 100 cannot be read']
+    why = 'picture 100 of Bad: OSError: picture 100 cannot be read'
+    assert sorted(said)==[f'BadPicture {why}', f'RuntimeError process 2 of 2 failed with BadPicture: {why}']
 
 @pytest.mark.parametrize('command', ['reproduce','probe'])
 def test_commands_shared(command, tmp_path, monkeypatch):

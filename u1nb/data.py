@@ -6,23 +6,25 @@
 __all__ = ['Images', 'images', 'shifted', 'turned', 'noise', 'planted']
 
 # %% ../nbs/02_data.ipynb #9ee43af7
-import copy,gzip,hashlib,inspect,io,json,math,operator,os,re,threading
+import copy,gzip,hashlib,inspect,io,json,math,operator,os,re,threading,warnings
 from bisect import bisect_right
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager,nullcontext
 from difflib import get_close_matches
 from functools import lru_cache,partial
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, torch
-from PIL import Image,ImageOps
+from PIL import Image,ImageOps,UnidentifiedImageError
 from .core import *
 
 # %% ../nbs/02_data.ipynb #531917a6
 def to_rgb(img:Image.Image)->Image.Image:
     "A picture of any mode as people expect to see it: RGB of 8 bits, upright, without metadata"
+    check_picture(img)
     img.load()
     try: img = ImageOps.exif_transpose(img)
     except Exception: pass                             # a broken EXIF block; its pixels may be fine
@@ -36,11 +38,34 @@ def to_rgb(img:Image.Image)->Image.Image:
     return img
 
 def _deep(img):
-    "Integers of 16 bits and floats (in [0,1], or else in [0,255]) as 8-bit grey"
-    a = np.nan_to_num(np.asarray(img, dtype=np.float64))
-    if img.mode!='F': a = a/257
-    elif a.min()>=0 and a.max()<=1: a = a*255
-    return Image.fromarray(np.rint(a.clip(0, 255)).astype(np.uint8))
+    "Integers of 16 bits, and floats in [0,1] or [0,255] or a little outside, as 8-bit grey"
+    a = np.asarray(img, dtype=np.float64)
+    lo,hi = a.min(),a.max()
+    white = 65535 if img.mode!='F' else 1 if hi<=1.5 else 255
+    if not -hi/2<=lo<=hi<=1.5*white or (white==255 and hi<16):
+        raise ValueError(f'values from {lo:g} to {hi:g}, and nothing says what is black and white; '
+                         'read are integers of 16 bits, and floats in [0,1] or [0,255]')
+    return Image.fromarray(np.rint((a*(255/white)).clip(0, 255)).astype(np.uint8))
+
+# %% ../nbs/02_data.ipynb #58095089
+FORMATS = 'JPEG PNG MPO WEBP GIF BMP TIFF PPM JPEG2000 AVIF HEIF'.split()
+if 'U1NB_MAX_PIXELS' in os.environ:
+    Image.MAX_IMAGE_PIXELS = int(float(os.environ['U1NB_MAX_PIXELS']))
+MAX_ASPECT = float(os.environ.get('U1NB_MAX_ASPECT', 100))
+
+def check_picture(img):
+    "Refuse, before anything is decoded, a format that is not named, and what is too large or too long"
+    if not isinstance(img, Image.Image):
+        raise TypeError(f'a picture is a PIL image; got a {type(img).__name__}')
+    (W,H),most = img.size,Image.MAX_IMAGE_PIXELS or math.inf
+    if img.format not in (None,*FORMATS):
+        raise ValueError(f'it is {img.format}; read are {", ".join(FORMATS)}')
+    if W*H>most:
+        raise ValueError(f'{W}×{H} is {W*H:,} pixels, and at most {most:,} are read; the environment '
+                         'variable U1NB_MAX_PIXELS allows more')
+    if max(W, H)>MAX_ASPECT*min(W, H):
+        raise ValueError(f'{W}×{H} is more than {MAX_ASPECT:g} times as long as wide, so that a '
+                         'resized side would be endless; U1NB_MAX_ASPECT allows more')
 
 # %% ../nbs/02_data.ipynb #4e9a9ee0
 class BadPicture(ValueError): "A picture that cannot be read, by name, and why"
@@ -48,7 +73,12 @@ class BadPicture(ValueError): "A picture that cannot be read, by name, and why"
 def open_rgb(file, name=None)->Image.Image:
     "Read a picture whole, from a path or a binary file; an error calls it by `name`"
     try:
-        with Image.open(file) as img: return to_rgb(img)
+        if isinstance(file, (str,os.PathLike)) and not os.path.isfile(file):
+            raise FileNotFoundError('no regular file has that name')
+        Image.init()
+        with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as img: return to_rgb(img)
+    except UnidentifiedImageError as e:
+        raise BadPicture(f'{name or file}: not a readable picture of {", ".join(FORMATS)}') from e
     except Exception as e: raise BadPicture(f'{name or file}: not a readable picture ({e})') from e
 
 # %% ../nbs/02_data.ipynb #5b49e3f7
@@ -92,7 +122,7 @@ class Images(Subsets):
         self.pictures,self.classes = pictures,[str(c) for c in classes]
         self.name,self.split,self.root = name,split,object() if root is None else root
         self.index = np.arange(len(labels)) if index is None else np.asarray(index)
-        self.labels = np.asarray(labels, dtype=np.int64)[self.index]
+        self.labels = whole_labels(labels)[self.index]
         self.groups = None if groups is None else np.asarray(groups)[self.index]
     def __len__(self): return len(self.index)
     def __getitem__(self, i):
@@ -103,6 +133,25 @@ class Images(Subsets):
         g = '' if self.groups is None else f', {len(set(self.groups))} groups'
         sizes = f'{len(self)} pictures, {len(self.classes)} classes{g}'
         return f"Images({self.name!r}, split {self.split!r}: {sizes})"
+
+# %% ../nbs/02_data.ipynb #84968bd3
+def whole_labels(labels)->np.ndarray:
+    "Labels (N,) as int64, or an error that shows the first that is no whole number"
+    a = np.asarray(labels)
+    if a.ndim!=1: raise ValueError(f'labels have shape {a.shape}; needed is one number a picture')
+    with np.errstate(invalid='ignore'): k = a.astype(np.int64) if a.dtype.kind in 'biuf' else None
+    bad = a[:1] if k is None else a[k!=a]
+    if len(bad): raise ValueError(f'a label is a whole number, not {bad[0]!r}')
+    return k
+
+def class_names(names, labels)->list:
+    "Names of the classes of labels (N,), or their numbers where there are no names"
+    low,top = int(labels.min(initial=0)),int(labels.max(initial=-1))
+    if low<0: raise ValueError(f'label {low}: classes are numbered from 0')
+    if names and top>=len(names): raise ValueError(f'label {top} and only {len(names)} class names')
+    if not names and top>=max(len(labels), 100_000):   # else one label would ask for any memory
+        raise ValueError(f'label {top} of {len(labels)} pictures without class names; number them from 0')
+    return list(names or range(top+1))
 
 # %% ../nbs/02_data.ipynb #2588f7ef
 @patch
@@ -344,6 +393,10 @@ def readable(self:Images):
         found = dict(o for o in each if o)
     part = self.take(np.setdiff1d(np.arange(len(self)), list(found)))
     part.skipped = list(found.values())
+    if found:
+        said = f'{len(found)} of {len(self)} pictures of {self.name!r} cannot be read: {part.skipped[0]}'
+        if not len(part): raise BadPicture(said)
+        warnings.warn(f'{said}; they are left out, and `.skipped` names all', stacklevel=3)
     return part
 
 # %% ../nbs/02_data.ipynb #fd17120f
@@ -384,11 +437,14 @@ def _find(source, n, seed, download):
     s,key,root = os.fspath(source),None,os.environ.get('U1NB_DATA')
     here = [Path(s).expanduser()] if s else []
     if isinstance(source, str):
+        if s and root: here.append(Path(root).expanduser()/s)
+        if s in EMBEDDED and (mine:=[p for p in here if p.is_dir()]):
+            warnings.warn(f"{s!r} are pictures that packages ship, not {mine[0].absolute()}; "
+                          'a path with a / in it means the folder', stacklevel=3)
         if s in _SHIPPED: return s,_photos(s, n, seed)
         if s in LABELLED: return s,LABELLED[s]()
         if s.startswith('hf:'): return s,_hub(s[3:])
         key = _key(s)
-        if s and root: here.append(Path(root).expanduser()/s)
     here = [p for p in here if p.exists()]
     for p in here:
         if not (key and _theirs(key, p)) and (splits:=_stored(p)):
@@ -431,7 +487,7 @@ def _stored(p):
     files = [*p.glob('*.parquet'), *p.glob('*/*.parquet')]
     if not files and (found:=_class_folders(p)): return found
     files = files or list(p.rglob('*.parquet'))
-    files = [f for f in files if not any(o.startswith('.') for o in f.relative_to(p).parts)]
+    files = [f for f in files if f.is_file() and not any(o[0]=='.' for o in f.relative_to(p).parts)]
     return _parquet(files, p) if files else {}
 
 # %% ../nbs/02_data.ipynb #eb64da2e
@@ -444,11 +500,19 @@ def _class_folders(d):
     nested = [o for o in words if not any(map(_is_picture, _shown(o, False)))]
     if words and not nested and len(words)==len(dirs):
         raise ValueError(f'{", ".join(o.name for o in words)} in {d} hold no folders of classes')
-    found = {_WORDS[o.name.lower()]:c for o in words if (c:=_classes_in(o))}
+    parts = {o:c for o in words if (c:=_classes_in(o))[0]}
+    found = {_WORDS[o.name.lower()]:c for o,(c,_) in parts.items()}
     shared = {s:c for s,c in found.items() if set(c)&set(found.get('train', ()))}
-    alone = nested and not any(next(_walk(o), None) for o in dirs if o not in words)
-    if len(shared)>1 or alone: found = shared or found   # `train` and another share classes
-    else: found = {'all':c} if (c:=_classes_in(d)) else {}
+    alone = nested and not _classes_in(d, words)[0]
+    if len(shared)>1 or alone:                           # `train` and another share classes
+        found = shared or found
+        parts = {o:c for o,c in parts.items() if _WORDS[o.name.lower()] in found}
+        left = [*(o for o in dirs if o not in parts), *_shown(d, False)]
+        over = [('left beside the splits', o) for o in left]+[w for _,o in parts.values() for w in o]
+    else:
+        c,over = _classes_in(d)
+        found = {'all':c} if c else {}
+    if found: _say(d, over)
     classes = sorted({k for c in found.values() for k in c})
     def load(c):
         labels = np.repeat(range(len(classes)), [len(c.get(o, ())) for o in classes])
@@ -457,18 +521,57 @@ def _class_folders(d):
 
 def _shown(d, dirs=True): return sorted(o for o in d.iterdir() if o.is_dir()==dirs and o.name[0]!='.')
 
-def _classes_in(d): return {o.name:p for o in _shown(d) if (p:=list(_walk(o)))}
-
 def _is_picture(p):
-    "Has the file an extension that Pillow can open?"
-    kind = Image.registered_extensions().get(Path(p).suffix.lower())
-    return kind in Image.OPEN and kind not in ('BUFR','GRIB','HDF5','MPEG')
+    "Has the file an extension of a format that is read here?"
+    kind = Image.registered_extensions().get(os.path.splitext(p)[1].lower())
+    return kind in FORMATS and ('JPEG' if kind=='MPO' else kind) in Image.OPEN
 
-def _walk(d):
-    "Pictures in and below a folder, hidden ones left out"
-    for top,dirs,files in os.walk(d, followlinks=True):
-        dirs[:] = sorted(o for o in dirs if o[0]!='.')
-        yield from (os.path.join(top, f) for f in sorted(files) if f[0]!='.' and _is_picture(f))
+# %% ../nbs/02_data.ipynb #29c8c8a3
+def _classes_in(d, skip=()):
+    "class → pictures in and below its folder; and what is passed over, as (why, path)"
+    root,skip = os.path.realpath(d),[o.name for o in skip]
+    found,over,seen,classes = {},[],set(),{}
+    todo,links = deque([(str(d), root, None)]),deque()
+    def enter(p, real, k):
+        if real in seen: return over.append(('links to what is there already', p))
+        seen.add(real)
+        try: inside = sorted(os.scandir(p), key=lambda e: e.name)
+        except OSError: return over.append(('folders that cannot be read', p))
+        if k is not None: classes.setdefault(k, p)
+        for e in inside:
+            if e.name[0]=='.' or (k is None and e.name in skip): continue
+            if e.is_symlink(): links.append((e.path, real, k))
+            elif e.is_dir(): todo.append((e.path, os.path.join(real, e.name), e.name if k is None else k))
+            else: take(e.path, k, e.is_file())
+    def take(p, k, regular):
+        if not regular: over.append(('neither files nor folders', p))
+        elif k is None: over.append(('files beside the class folders', p))
+        elif _is_picture(p): found.setdefault(k, []).append(p)
+        else: over.append((os.path.splitext(p)[1].lower() or 'without extension', p))
+    def follow(p, above, k):
+        real = os.path.realpath(p)
+        if any(os.path.commonpath([real,o])==real for o in (above,root)):
+            over.append(('links to a folder above', p))
+        elif os.path.isdir(p): enter(p, real, os.path.basename(p) if k is None else k)
+        elif not os.path.exists(p): over.append(('links that lead nowhere', p))
+        elif real in seen or root!=os.path.dirname(real) in seen:
+            over.append(('links to what is there already', p))
+        else:
+            seen.add(real)
+            take(p, k, os.path.isfile(p))
+    while todo or links: enter(*todo.popleft()) if todo else follow(*links.popleft())
+    over += [('class folders without pictures', p) for k,p in classes.items() if k not in found]
+    def place(p):                                       # by folder, its files before its folders
+        top,name = os.path.split(p)
+        return top.replace(os.sep, '\0\2')+'\0\1'+name
+    return {k:sorted(v, key=place) for k,v in found.items()}, over
+
+def _say(d, over):
+    "Warn of what is passed over: how many, why, and the first of them"
+    whys = {}
+    for why,p in over: whys.setdefault(why, []).append(os.path.relpath(p, d))
+    said = [f'{why} ({len(v)}: {", ".join(v[:3])}{", …" if len(v)>3 else ""})' for why,v in whys.items()]
+    if said: warnings.warn(f'passed over in {d}: {"; ".join(said)}', stacklevel=2)
 
 # %% ../nbs/02_data.ipynb #dc61a257
 class _Parquet:
@@ -495,12 +598,16 @@ class _Parquet:
         cell,file = cells[int(i-self.ends[b]+len(cells))].as_py(),self.files[k]
         return _open_cell(cell, f'{file}, row {i-self.first[k]}', Path(file).parent)
 
-def _open_cell(cell, name, folder='.'):
-    "A picture from {bytes, path} or bytes"
+def _open_cell(cell, name, *folders):
+    "A picture from {bytes, path} or bytes; a path may not leave the folders"
     cell = cell if isinstance(cell, dict) else {'bytes':cell}
     if cell.get('path'): name = f"{name} ({cell['path']})"
     if cell.get('bytes') is not None: return open_rgb(io.BytesIO(cell['bytes']), name)
-    if cell.get('path'): return open_rgb(Path(folder)/cell['path'], name)
+    if cell.get('path'):
+        for d in map(os.path.abspath, folders):
+            file = os.path.normpath(os.path.join(d, cell['path']))
+            if Path(file).is_relative_to(d): return open_rgb(file, name)
+        raise BadPicture(f'{name}: its path leaves {folders[0]}, where its pictures may be')
     raise BadPicture(f'{name}: no picture in this row')
 
 # %% ../nbs/02_data.ipynb #0e82d851
@@ -550,9 +657,9 @@ def _label_ids(columns, names=None):
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         ids = {s:c.cast(pa.int64()).fill_null(-1).to_numpy() for s,c in columns.items()}
     else: raise ValueError(f'labels are whole numbers or text, not {kind}')
-    top = max((int(v.max()) for v in ids.values() if len(v)), default=-1)
-    if names and top>=len(names): raise ValueError(f'label {top} and only {len(names)} class names')
-    return {s:None if (v<0).any() else v for s,v in ids.items()}, list(names or map(str, range(top+1)))
+    all_ids = np.concatenate([*ids.values()])
+    names = class_names(names, all_ids[all_ids>=0])
+    return {s:None if (v<0).any() else v for s,v in ids.items()}, [str(o) for o in names]
 
 # %% ../nbs/02_data.ipynb #da489ffa
 def _hub(repo):
@@ -567,7 +674,9 @@ def _hub(repo):
         return _Each(_hub_cell, data=d, column=pic, name=f'hf:{repo} {s}'), ids[s], classes, None
     return {_WORDS.get(s, s):None if ids[s] is None else partial(load, s) for s in data}
 
-def _hub_cell(i, data, column, name): return _open_cell(data[i][column], f'{name}, row {i}')
+def _hub_cell(i, data, column, name):
+    from datasets import config
+    return _open_cell(data[i][column], f'{name}, row {i}', '.', config.HF_CACHE_HOME, config.HF_DATASETS_CACHE)
 
 # %% ../nbs/02_data.ipynb #1f3d0bed
 #: torchvision's labelled sets: class, files under its root, and our splits = its words
@@ -640,15 +749,21 @@ def _given(data, name=None):
     "The name of a data set of (picture, label) that someone else made, and its one split"
     name,labels = name or getattr(data, 'name', type(data).__name__),_labels_of(data)
     names = getattr(data, 'classes', None) or getattr(data, 'categories', None)
-    names = [', '.join(o) if isinstance(o, tuple) else o for o in names or range(labels.max(initial=-1)+1)]
+    names = [', '.join(o) if isinstance(o, tuple) else o for o in class_names(names, labels)]
     pictures = _Each(_wrapped, data=data, name=name)
     def load(): return pictures, labels, names, getattr(data, 'groups', None)
     return name,{getattr(data, 'split', None):load}
 
 def _wrapped(i, data, name):
-    try: return to_rgb(_picture_label(data[i])[0])
-    except BadPicture: raise
-    except (OSError, ValueError, SyntaxError) as e: raise BadPicture(f'{name}[{i}]: {e}') from e
+    with naming(i, name): item = data[i]
+    with naming(i, name, TypeError): return to_rgb(_picture_label(item)[0])
+
+@contextmanager
+def naming(i, data, *kinds):
+    "What goes wrong inside is the picture's, and says its number; but for errors of these kinds"
+    try: yield
+    except (BadPicture,MemoryError,*kinds): raise
+    except Exception as e: raise BadPicture(f'picture {i} of {data}: {type(e).__name__}: {e}') from e
 
 def _picture_label(item):
     "Picture and label of an item, or of a batch of them; None where there is no label"
@@ -661,10 +776,14 @@ def _picture_label(item):
 def _labels_of(data):
     "Labels of a data set without decoding it where it says them, else by reading it through"
     for a in ('labels','targets','_labels','y'):
-        if getattr(data, a, None) is not None: return np.asarray(getattr(data, a), dtype=np.int64)
+        if getattr(data, a, None) is not None: return whole_labels(getattr(data, a))
     for a in ('samples','_samples'):
-        if hasattr(data, a): return np.array([k for _,k in getattr(data, a)], dtype=np.int64)
-    return np.array([int(_picture_label(data[i])[1]) for i in range(len(data))], dtype=np.int64)
+        if hasattr(data, a): return whole_labels([k for _,k in getattr(data, a)])
+    def of(i):
+        with naming(i, type(data).__name__, TypeError): return _number(_picture_label(data[i])[1])
+    return whole_labels([of(i) for i in range(len(data))])
+
+def _number(y): return y.item() if hasattr(y, 'item') else y
 
 # %% ../nbs/02_data.ipynb #4be2ef28
 _DEBIAN = Path('/usr/share/datasets')
@@ -810,8 +929,9 @@ class Source:
         transform=None,  # picture → (C,H,W): a function, a Hugging Face image processor; None for tensors
         rgb:bool=True,   # bring PIL pictures of other modes to RGB
     ):
-        self.data,self.transform,self.rgb = data,transform,rgb
-        self.collate,self.ids,self._looks = None,None,{}
+        # of Hugging Face's processors the one of pictures
+        self.data,self.transform,self.rgb = data,getattr(transform, 'image_processor', transform),rgb
+        self.collate,self.ids,self._looks,self.shape = None,None,{},None
         if isinstance(data, torch.utils.data.DataLoader): self._unload(data)
         if not (hasattr(self.data, '__len__') and hasattr(self.data, '__getitem__')):
             raise TypeError(f'{type(self.data).__name__} has no numbers of pictures; make a list of it')
@@ -821,10 +941,12 @@ class Source:
 
     def _unload(self, loader):
         "A loader's data set, the numbers that its sampler visits, and how it makes a batch"
-        from torch.utils.data import BatchSampler,IterableDataset,RandomSampler,SequentialSampler
+        from torch.utils.data import (BatchSampler,IterableDataset,RandomSampler,SequentialSampler,
+                                      default_collate)
         if isinstance(loader.dataset, IterableDataset): raise TypeError('an IterableDataset has no numbers')
         if self.transform is not None: raise TypeError('leave `transform` out: a DataLoader has its own')
-        self.data,self.collate = loader.dataset,loader.collate_fn
+        self.data,collate = loader.dataset,loader.collate_fn
+        if collate is not default_collate: self.collate = collate
         plain = type(loader.batch_sampler) in (BatchSampler, type(None))
         if plain and type(loader.sampler) in (SequentialSampler, RandomSampler): return
         at = list(loader.sampler) if plain else [i for b in loader.batch_sampler for i in b]
@@ -842,33 +964,52 @@ def batch(self:Source, ids)->tuple:
     "Pictures (B,C,H,W) by number, and their classes (B,), None where one has none"
     if isinstance(self.data, torch.Tensor) and self.transform is None:
         together = len(ids)==ids[-1]-ids[0]+1
-        return self.data[ids[0]:ids[-1]+1] if together else self.data[ids],None
-    items = [self._item(i) for i in ids]
-    if self.collate is not None: x,y = _picture_label(self.collate(items))
+        x = self.data[ids[0]:ids[-1]+1] if together else self.data[ids]
+        return self._finite(x, ids),None
+    items,name = [self._item(i) for i in ids],type(self.data).__name__
+    if self.collate is not None:
+        with naming(f'{ids[0]} to {ids[-1]}', name): x,y = _picture_label(self.collate(items))
+        self._same_shape(x[0], f'{ids[0]} to {ids[-1]}')
     else:
         pairs = [_picture_label(o) for o in items]
-        xs,y = [self._tensor(x, i) for i,(x,_) in zip(ids, pairs)],[y for _,y in pairs]
-        shapes = {tuple(o.shape) for o in xs}
-        if len(shapes)>1: raise ValueError(f'the transform must bring all to one size; got {shapes}')
-        x,y = torch.stack(xs), None if any(o is None for o in y) else [int(o) for o in y]
-    return x,None if y is None else torch.as_tensor(y).long()
+        xs,y = [self._tensor(x, i) for i,(x,_) in zip(ids, pairs)],[_number(y) for _,y in pairs]
+        with naming(f'{ids[0]} to {ids[-1]}', name):
+            x,y = torch.stack(xs),None if any(o is None for o in y) else whole_labels(y)
+    return self._finite(x, ids),None if y is None else torch.as_tensor(y).long()
+
+@patch
+def _finite(self:Source, x, ids):
+    if x.isfinite().all(): return x
+    bad = [i for i,o in zip(ids, x) if not o.isfinite().all()]
+    raise BadPicture(f'NaN or infinite values in pictures {bad[:9]} of {type(self.data).__name__}')
 
 @patch
 def _item(self:Source, i):
-    with self.lock: return self.data[i]
+    with self.lock, naming(i, type(self.data).__name__): return self.data[i]
 
 @patch
 def _tensor(self:Source, x, i):
     "Picture i as (C,H,W)"
-    if self.rgb and isinstance(x, Image.Image) and x.mode!='RGB': x = to_rgb(x)
-    if self.transform is not None: x = self.transform(x)
+    name = type(self.data).__name__
+    if isinstance(x, Image.Image):
+        with naming(i, name): x = to_rgb(x) if self.rgb and x.mode!='RGB' else check_picture(x) or x
+    if self.transform is not None:
+        with naming(i, name): x = self.transform(x)
     if isinstance(x, Mapping) and 'pixel_values' in x: x = x['pixel_values']   # of Hugging Face
     if isinstance(x, (list,np.ndarray)): x = torch.as_tensor(np.asarray(x))
     if not isinstance(x, torch.Tensor):
         raise TypeError(f'picture {i} is a {type(x).__name__}; pass the `transform` of `pretrained`')
     if x.ndim==4 and len(x)==1: x = x[0]
     if x.ndim!=3: raise ValueError(f'picture {i} has shape {tuple(x.shape)}; (C,H,W) is needed')
-    return x
+    return self._same_shape(x, i)
+
+@patch
+def _same_shape(self:Source, x, i):
+    "The picture, if it has the shape of the first that was asked for"
+    if self.shape is None: self.shape = tuple(x.shape)
+    if self.shape==tuple(x.shape): return x
+    raise BadPicture(f'picture {i} of {type(self.data).__name__} is {tuple(x.shape)}, and others are '
+                     f'{self.shape}: the transform must bring all to one size')
 
 # %% ../nbs/02_data.ipynb #9eab87ad
 @patch
@@ -876,17 +1017,30 @@ def look(self:Source, n:int=32)->dict:
     "Digests of numbers, labels, groups and files, and of how `n` pictures look (None if unreadable)"
     if n in self._looks: return self._looks[n]
     at = np.unique(np.linspace(0, len(self)-1, min(n, len(self))).round().astype(int)).tolist()
-    known,src = [] if self.ids is None else [self.ids.tolist()],self.data
+    known,src,each = [] if self.ids is None else [self.ids.tolist()],self.data,{}
+    rows = np.array(self.numbers(0, len(self)))
     while src is not None and not isinstance(src, torch.Tensor):     # of what it was made from as well
         own = [getattr(src, a, None) for a in ('index','ids','groups','labels','targets')]
         known += [np.asarray(v).tolist() for v in own if v is not None and not callable(v)]
-        files = [Path(f) for a in ('paths','files') for f in getattr(src, a, None) or ()]
-        known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+        if getattr(src, 'read', None) is _file: each = _up_to(at, (src.paths[r] for r in rows))
+        else: known += [_stat(f) for a in ('paths','files') for f in getattr(src, a, None) or ()]
+        if isinstance(src, Images): rows = src.index[rows]
         src = next((o for a in ('pictures','data') if (o:=getattr(src, a, None)) is not None), None)
     split,known = getattr(self.data, 'split', None),_short(repr(known).encode())
     look = {str(k):self._glance(k) for k in at}
-    self._looks[n] = dict(n=len(self), split=split if isinstance(split, str) else None, known=known, look=look)
+    said = dict(n=len(self), split=split if isinstance(split, str) else None, known=known, look=look)
+    self._looks[n] = said | ({'files':each} if each else {})
     return self._looks[n]
+
+def _stat(f): return (Path(f).name, (s:=Path(f).stat()).st_size, s.st_mtime_ns) if Path(f).exists() else None
+
+def _up_to(at, files):
+    "place → digest of the names, sizes and times of the files up to there"
+    h,said,at = hashlib.sha256(),{},set(at)
+    for k,f in enumerate(files):
+        h.update(repr(_stat(f)).encode())
+        if k in at: said[str(k)] = h.hexdigest()[:8]
+    return said
 
 @patch
 def _glance(self:Source, k):

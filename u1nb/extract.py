@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .core import code_digest, commit, from_first, processes, read_tensors, together, write_tensors
 from .data import Source
-from .models import evaluating, tensors_in, watching
+from .models import evaluating, refused, tensors_in, watching
 
 # %% ../nbs/05_extract.ipynb #1376d95e
 def layer_key(layer):
@@ -79,7 +79,10 @@ def plan_taps(model, x, keys):
         if key in got: order.remove(key)
         order.append(key)
         got[key] = (n, o, version(o), o.clone())
-    with _hooks(model, keys, hook) as seen: model(x)
+    with _hooks(model, keys, hook) as seen:
+        try: model(x)
+        except torch.OutOfMemoryError: raise
+        except RuntimeError as e: raise ValueError(refused(model, x, e)) from e
     for k in keys:
         if k not in got: raise ValueError(f'layer {k!r} is never reached: its module is called '
             f'{seen.get(k, -1)+1} times in a forward, and calls count from 0')
@@ -289,14 +292,17 @@ def _full_precision():
 def _all_or_nothing(obs, world):
     "The states before the pass, put back where it fails; each of several processes begins anew"
     def kept(o): return {k:v.clone() for k,v in o.state().items()} if hasattr(o, 'state') else None
-    before = list(map(kept, obs))
+    def plain(o): return {k:v for k,v in vars(o).items() if v is None or isinstance(v, (int,float,str))}
+    before,settings = list(map(kept, obs)),[plain(o) if hasattr(o, 'state') else {} for o in obs]
     try:
         if world>1:
             for o in obs: o.load({})
         yield before
     except BaseException:
-        for o,s in zip(obs, before):
-            if s is not None: o.load(s)
+        for o,s,own in zip(obs, before, settings):
+            if s is None: continue
+            vars(o).update(own)                 # what it learned of the pictures' kind and device
+            o.load(s)
         raise
 
 def _merge(obs, before, finished):
@@ -347,7 +353,8 @@ class _Saved:
         tensors,text = read_tensors(path)
         if text.get('format')!='u1nb-pass': raise ValueError(f'{path} keeps no pass; give another')
         told = json.loads(text['told'])
-        differ = [k for k,v in self.told.items() if _differ(told.get(k), v)]
+        done = int(text['done'])
+        differ = [k for k,v in self.told.items() if _differ(told.get(k), v, done)]
         if not differ: return tensors, text
         raise ValueError(f'{path} keeps a pass of other {"; ".join(differ)}. Give another file, or '
                          'delete it to begin anew')
@@ -366,10 +373,11 @@ class _Saved:
         if self.me==0: self.write(self.n, self.path)
         self.part.unlink(missing_ok=True)
 
-def _differ(a, b):
-    "Do two things that were told differ? What could not be looked at is no difference"
+def _differ(a, b, done):
+    "Do two things that were told differ? Pictures that were not shown yet, or unreadable, may"
     if isinstance(a, dict) and isinstance(b, dict):
-        return any(None not in (a[k], b[k]) and a[k]!=b[k] for k in a.keys()&b.keys())
+        at = (k for k in a.keys()&b.keys() if not k.isdigit() or int(k)<done)
+        return any(None not in (a[k],b[k]) and a[k]!=b[k] for k in at)
     return a!=b
 
 def _load(obs, tensors):

@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from .core import generator
+from .core import generator,read_tensors
 from .data import Source
 
 # %% ../nbs/03_models.ipynb #9ba5b283
@@ -76,9 +77,7 @@ def load_weights(model, file):
 
 def _state_dict(path):
     "Name → tensor of a file"
-    if Path(path).suffix=='.safetensors':
-        from safetensors.torch import load_file
-        sd = load_file(path)
+    if Path(path).suffix=='.safetensors': sd = read_tensors(path)[0]
     else:
         try: sd = torch.load(path, map_location='cpu', weights_only=True)
         except Exception as e:
@@ -99,9 +98,10 @@ def _load_state(model, sd, what, by_order=False):
     other = sd.keys()-own.keys()
     shapes = {f'{k} {tuple(sd[k].shape)} for {tuple(v.shape)}' for k,v in own.items()
               if k in sd and sd[k].shape!=v.shape}
+    shapes |= {f'{k} {sd[k].dtype}' for k,v in own.items() if k in sd and sd[k].is_complex()>v.is_complex()}
     if missing or other or shapes:
         raise ValueError(f'{what} does not fit {type(model).__name__}: missing {_some(missing)}; '
-                         f'unexpected {_some(other)}; of another shape {_some(shapes)}')
+                         f'unexpected {_some(other)}; of another shape or complex {_some(shapes)}')
     model.load_state_dict({**own, **sd})
 
 def _some(names): return f'{", ".join(sorted(names)[:5])} ({len(names)})' if names else 'none'
@@ -223,6 +223,8 @@ def bottlenecks(
 )->Layers:           # by depth; the last is the bottleneck
     "The last trunk tensor of each spatial size larger than 1×1"
     size,kind = _size(size),type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'needed is a network (nn.Module), such as pretrained(name)[0]; got a {kind}')
     wrapped = nn.DataParallel, nn.parallel.DistributedDataParallel, torch.jit.ScriptModule
     if isinstance(model, wrapped):
         raise TypeError(f'a {kind} cannot be followed; give the plain network, as in model.module')
@@ -232,7 +234,7 @@ def bottlenecks(
         raise ValueError(f'the output of {kind} does not depend on the picture: is part of it run '
                          'under torch.no_grad or on a detached tensor?')
     chosen = _chosen(calls, trunk, size, lambda v: _is_scores(v, order, outs, model))
-    _refuse_tokens(model, chosen, calls, seen)
+    _refuse_tokens(model, chosen, calls, size, seen)
     if not chosen:
         raise ValueError(f'{kind} has no map (B,C,H,W) larger than 1×1 that all later computation '
                          f'passes through at {size[0]}×{size[1]}; use a CNN')
@@ -261,10 +263,22 @@ def probe_image(model, size, run):
             x = torch.randn(1, c, *size, generator=generator(0, 'probe')).to(p.device, dtype)
             try: return run(x)
             except Exception as e: err = e
-    what = f'{type(model).__name__} refuses a picture of {c}×{size[0]}×{size[1]}'
-    raise ValueError(f'{what} ({_first_line(err)}); give a `size` that it takes') from err
+    raise ValueError(refused(model, x, err)) from err
 
-def _size(size): return (int(size),)*2 if isinstance(size, int) else tuple(int(o) for o in size)
+def refused(model, x, error):
+    "What to say where a network does not take pictures (B,C,H,W)"
+    C,H,W = x.shape[1:]
+    takes = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), C)
+    way = 'give a `size` that it takes' if takes==C else f'it takes {takes} channels'
+    if takes!=C and takes in (1,3):
+        way += f'; begin the transform with torchvision.transforms.Grayscale({takes})'
+    return f'{type(model).__name__} refuses a picture of {C}×{H}×{W} ({_first_line(error)}); {way}'
+
+def _size(size):
+    "(H,W) of a side, or of (H,W)"
+    both = size if isinstance(size, (tuple,list)) else (size,)*2
+    if len(both)==2 and all(isinstance(o, Integral) and o>0 for o in both): return tuple(map(int, both))
+    raise ValueError(f'a size is a side in whole pixels, or (H,W); got {size!r}')
 
 @contextmanager
 def evaluating(model):
@@ -441,16 +455,18 @@ def _is_scores(v, order, outs, model):
     return classes==outs[0].shape[1] and (kernel==[1,1] or all(map(_PLAIN.match, between)))
 
 # %% ../nbs/03_models.ipynb #91e0e80e
-def _refuse_tokens(model, layers, calls, seen):
-    "Fail where, after the last map, most parameters act on tokens"
+def _refuse_tokens(model, layers, calls, size, seen):
+    "Fail where, after the last map, most parameters act on tokens, or most modules that have some"
     last = seen[layers[-1].made] if layers else -1
     names = {c.name for c in calls if c.tokens and c.name and c.start>last}
     acting = {id(p):p.numel() for k in names for p in model.get_submodule(k).parameters()}
     share = sum(acting.values())/max(1, sum(p.numel() for p in model.parameters()))
-    if share<=.5: return
+    maps = {c.name for c in calls if c.start<=last and _is_map(c.shape, size)}
+    many,few = (sum(bool(model.get_submodule(k)._parameters) for k in o) for o in (names, maps))
+    if share<=.5 and many<=few: return
     where = f'after its last map ({layers[-1].name})' if layers else 'from the start'
-    raise ValueError(f'{type(model).__name__} is no CNN: {where}, {share:.0%} of its parameters '
-                     'act on tokens, not on maps (B,C,H,W); use a CNN')
+    raise ValueError(f'{type(model).__name__} is no CNN: {where}, {share:.0%} of its parameters, in '
+                     f'{many} modules against {few}, act on tokens, not on maps (B,C,H,W); use a CNN')
 
 # %% ../nbs/03_models.ipynb #8963fb48
 def random_twin(
@@ -506,4 +522,7 @@ def calibrate_bn(
 def _batches(source, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(source)).tensor_split(-(-len(source)//batch_size)):
-        yield source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        x = source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        bad = [int(i) for i,o in zip(ids, x) if not o.isfinite().all()]
+        if bad: raise ValueError(f'NaN or infinite values in pictures {bad[:9]}')
+        yield x

@@ -11,7 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import *
-from .core import replacing
+from .core import plain,replacing
 from .energy import plot_concentration,plot_map,plot_surface
 from .sombrero import plot_profile
 from .angle import plot_directions,plot_planted,plot_resultants
@@ -281,7 +281,7 @@ def plot_intervals(
     "Values with their 95 % intervals"
     import matplotlib.pyplot as plt
     rows = [r for r in rows if r.get('value') is not None]
-    def of(r): return ', '.join(words(str(r.get(c)).removeprefix('timm/')) for c in line)
+    def of(r): return plain(', '.join(words(str(r.get(c)).removeprefix('timm/')) for c in line))
     lines,hues = list(dict.fromkeys(map(of, rows))),list(dict.fromkeys(r.get(hue) for r in rows))
     size = 7,.9+.16*len(hues)*len(lines)
     if ax is None: _,ax = plt.subplots(figsize=size, layout='constrained')
@@ -290,7 +290,7 @@ def plot_intervals(
         y = np.array([lines.index(of(r)) for r in mine])+.7*(j+.5)/len(hues)-.35
         v,lo,hi = np.array([[r.get(k) for k in ('value','lo','hi')] for r in mine], dtype=float).T
         err,look = np.nan_to_num([v-lo,hi-v]).clip(0),dict(fmt='osD^vPX'[j%7], color=COLORS[j%7])
-        ax.errorbar(v, y, xerr=err, ms=4, lw=1, label=words(h), **look)
+        ax.errorbar(v, y, xerr=err, ms=4, lw=1, label=plain(words(h)), **look)
     if at is not None: ax.axvline(at, color='.6', lw=.8, ls=':')
     ax.set(yticks=range(len(lines)), yticklabels=lines, xlabel=xlabel, ylim=(len(lines)-.5, -.5))
     ax.tick_params('y', labelsize=8)
@@ -313,7 +313,7 @@ def plot_maps(
     for ax,r in zip(axs.flat, rows):
         m = np.array(r['map'], dtype=float)
         im = ax.imshow(m*m.size if relative else m, extent=(-1,1,-1,1), **scale)
-        cell = title(r['model'], r['data']).replace(' on ', '\n')
+        cell = plain(title(r['model'], r['data'])).replace(' on ', '\n')
         ax.set_title(f'{cell}\n{interval_text(r)}', fontsize=8)
     fig.colorbar(im, ax=axs, label='energy / uniform' if relative else 'accuracy', shrink=.8)
     return fig
@@ -347,7 +347,7 @@ def _c1(rows):
         ax[1].remove()
         plot_map(np.array(r['map']), ax[0])
         plot_surface(np.array(r['map']), fig.add_subplot(122, projection='3d'))
-        fig.suptitle(f"mean energy of {r['layer']}, n={r['n']} {r['groups']}s", fontsize=10)
+        fig.suptitle(f"mean energy of {plain(r['layer'])}, n={r['n']} {r['groups']}s", fontsize=10)
         yield 'map',fig
     if cells:=rows.where(key='kappa.cell', placement='shifted'):
         fig,axs = _axes(2, (5,3.6), sharey=True)
@@ -586,10 +586,10 @@ def plot_cells(
     for j,n in enumerate(names):
         y,at_c = zip(*((y,c['value']) for y,(_,c) in enumerate(pairs) if c and c['control']==n))
         look = dict(ls='', marker='x+13'[j%4], color=COLORS[1:][j%6], ms=7, mew=1.5)
-        ax.plot(at_c, y, label=textwrap.fill(words(n), 30), **look)
+        ax.plot(at_c, y, label=plain(textwrap.fill(words(n), 30)), **look)
     if names: ax.legend(fontsize=7, loc='lower center', bbox_to_anchor=(.5,1), ncols=2)
     if at is not None: ax.axvline(at, color='.5', lw=.8, ls=':')
-    names = [title(r['model'], r['data']).replace(' on ', '\n') for r,_ in pairs]
+    names = [plain(title(r['model'], r['data'])).replace(' on ', '\n') for r,_ in pairs]
     ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
     ax.tick_params('y', labelsize=8)
     return ax
