@@ -154,9 +154,9 @@ WHY = dict(photos='seven photographs here, all shifted', scenes='one photograph 
 def published(head:Headline)->str:
     "README's verdict on the same claim and, where it is another one, why"
     verdict,cells = PUBLISHED[head.claim]
-    mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(NO_FIT)
-    same,of = sum(n for v,n in cells.items() if plain(v)==plain(mine)),sum(cells.values())
-    if plain(mine)==verdict: return f'README: {verdict}'
+    mine,row,bare = *(head.verdict, head.row or {}),lambda v: v.removesuffix(NO_FIT)
+    same,of = sum(n for v,n in cells.items() if bare(v)==bare(mine)),sum(cells.values())
+    if bare(mine)==verdict: return f'README: {verdict}'
     if not row: why = 'nothing here to judge by'
     elif mine=='supported' and same==of: why = 'three families of networks are needed'
     elif row.get('demo'): why = 'one small task here' if head.rule.flat else WHY[row['data']]
