@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from .core import generator
+from .core import generator,read_tensors
 from .data import Source
 
 # %% ../nbs/03_models.ipynb #9ba5b283
@@ -76,9 +76,7 @@ def load_weights(model, file):
 
 def _state_dict(path):
     "Name → tensor of a file"
-    if Path(path).suffix=='.safetensors':
-        from safetensors.torch import load_file
-        sd = load_file(path)
+    if Path(path).suffix=='.safetensors': sd = read_tensors(path)[0]
     else:
         try: sd = torch.load(path, map_location='cpu', weights_only=True)
         except Exception as e:

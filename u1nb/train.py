@@ -549,8 +549,6 @@ def _params(self:_Run): return [p for g in self.opt.param_groups for p in g['par
 @patch
 def _begin(self:_Run):
     "Where a run is there, put its state back; the scaler's scale"
-    if self.acc.is_main_process:
-        for o in self.file.parent.glob('.*.part'): o.unlink(missing_ok=True)
     scale = self._resume() if self.file.exists() else None
     self.acc.wait_for_everyone()
     return scale
@@ -561,11 +559,13 @@ def _resume(self:_Run):
     was,now = meta['told'],self.told
     other = [f'{k} = {was.get(k)}, not {v}' for k,v in now.items() if was.get(k)!=v]
     if other: raise ValueError(f'{self.file} is a run with {"; ".join(other)}. Give another `out`')
-    self.model.load_state_dict(_part(tensors, 'model/'))
-    if self.averaged: self.averaged.load_state_dict(_part(tensors, 'ema/'))
-    for i,p in enumerate(self._params()):
-        for k,v in _part(tensors, f'optim/{i}/').items():
-            self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
+    with _naming(self.file):
+        self.model.load_state_dict(_part(tensors, 'model/'))
+        if self.averaged: self.averaged.load_state_dict(_part(tensors, 'ema/'))
+        if not _part(tensors, 'optim/'): raise ValueError('no state of the optimiser')
+        for i,p in enumerate(self._params()):
+            for k,v in _part(tensors, f'optim/{i}/').items():
+                self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
     self.rows = meta['rows']
     return meta['scale']
 
@@ -575,7 +575,18 @@ def _open(path):
     tensors,meta = read_tensors(path)
     if (meta.pop('format', None),meta.pop('version', None))!=('u1nb-run','1'):
         raise ValueError(f'{path} is no run of this `fit`. Delete it, or give another')
-    return tensors, {k:json.loads(v) for k,v in meta.items()}
+    with _naming(path):
+        said = {k:json.loads(v) for k,v in meta.items()}
+        said['told'] = dict(said['told'])
+        if len(said['rows'])!=said['epoch'] or not {'told','recipe','scale'}<={*said}: raise ValueError('not all is said')
+    return tensors, said
+
+@contextmanager
+def _naming(path):
+    "What fails for a damaged run names its file"
+    try: yield
+    except Exception as e:
+        raise ValueError(f'{path} is no whole run of this `fit` ({e!r}). Delete it, or give another') from e
 
 def _part(tensors, of): return {k.removeprefix(of):v for k,v in tensors.items() if k.startswith(of)}
 
@@ -590,9 +601,11 @@ def restore(
     tensors,meta = _open(path)
     r = meta['recipe']
     if not r: raise ValueError(f'{path} holds a network that `build` did not make')
-    model = build(**r['net'])
-    if u:=r['u1']: attach_u1(model, **u, size=r['size'])
-    model.load_state_dict(_part(tensors, 'ema/module.') or _part(tensors, 'model/'))
-    view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
-    scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
-    return model.eval(), v2.Compose(view+scale), meta
+    with _naming(path):
+        if r['net']['K']>sum(o.numel() for o in tensors.values()): raise ValueError('more classes than numbers')
+        model = build(**r['net'])
+        if u:=r['u1']: attach_u1(model, **u, size=r['size'])
+        model.load_state_dict(_part(tensors, 'ema/module.') or _part(tensors, 'model/'))
+        view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
+        scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
+        return model.eval(), v2.Compose(view+scale), meta
