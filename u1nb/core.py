@@ -434,13 +434,10 @@ def _read_parquet(file):
 # %% ../nbs/00_core.ipynb #db4e278f
 def write_tensors(path, tensors, **text)->Path:
     "Write {name: Tensor} and text (or what JSON knows) as safetensors, whole or not at all"
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save          # `save_file` has names of its own for what it has half written
     said = {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()}
-    tensors = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
-    with replacing(path) as part:
-        try: save_file(tensors, part, said)
-        except SafetensorError as e: raise OSError(errno.EIO, f'{path} cannot be written ({e})') from e
+    data = save({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, said)
+    with replacing(path) as part: part.write_bytes(data)
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #8a972223
