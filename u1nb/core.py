@@ -183,15 +183,18 @@ def add(self:Results,
 COLUMNS = """claim reading rules key model data layer value lo hi se df n groups pictures control
              verdict smallest demo seconds device commit versions command""".split()
 
-def _line(row):
-    "A row as bytes; what is no Unicode (a file's name may be such) as JSON's \\udce9"
-    return json.dumps(row, ensure_ascii=False).encode('utf-8', 'backslashreplace')+b'\n'
+def _line(row): return json.dumps(row, ensure_ascii=False).encode('utf-8', 'backslashreplace')+b'\n'
+
+def legible(text)->str:
+    "Text, with what is no Unicode (a file's name may be such) as '\\udce9'"
+    return str(text).encode('utf-8', 'backslashreplace').decode()
 
 def _plain(v):
     "Numbers, lists and text that JSON knows; NaN and infinity become None"
     if hasattr(v, 'tolist'): v = v.tolist()             # of tensors and of what numpy makes
     if isinstance(v, float): return v if math.isfinite(v) else None
-    if isinstance(v, dict): return {str(k):_plain(o) for k,o in v.items()}
+    if isinstance(v, str): return legible(v)
+    if isinstance(v, dict): return {legible(k):_plain(o) for k,o in v.items()}
     return [_plain(o) for o in v] if isinstance(v, (list,tuple)) else v
 
 def _infinite(row):
@@ -251,7 +254,7 @@ def table_html(table, **how):
 @patch
 def _repr_html_(self:Results):
     table,said = self._table()
-    return f'{table_html(table, index=False)}<p class="tex2jax_ignore">{html.escape(said)}</p>'
+    return f'{table_html(table, index=False)}<p class="tex2jax_ignore mathjax_ignore">{html.escape(said)}</p>'
 
 @patch
 def __repr__(self:Results):
@@ -413,8 +416,10 @@ def _mend(path):
 NEEDED,OF_RUNS = ('claim','reading','key','control'),('arm','seed','value','memory','diverged','model','data')
 
 def _row(line):
-    try: return json.loads(line.decode('utf-8', 'surrogateescape'))
+    text = line.decode('utf-8', 'surrogateescape')
+    try: row = json.loads(text)
     except RecursionError as e: raise ValueError('too deeply nested') from e
+    return _plain(row) if re.search(r'[\ud800-\udfff]|\\ud[89a-f]', text) else row
 
 def _checked(row, where):
     "A row that has what all code selects by"
@@ -440,13 +445,11 @@ def _write_parquet(rows, file):
     for c in dict.fromkeys(k for r in rows for k in r):
         values = [(math.nan if r[c] is None else r[c]) if c in r else None for r in rows]
         kinds = {type(v) for v in values}-{type(None)}
-        if not (kinds<={int,float} or kinds=={bool} or kinds=={str} and _unicode(values)):
+        if not (kinds<={int,float} or kinds in ({str},{bool})):
             values = [json.dumps(r[c]) if c in r else None for r in rows]
             texts.append(c)
         columns[c] = pa.array(values)
     pq.write_table(pa.table(columns).replace_schema_metadata({'json':json.dumps(texts)}), file)
-
-def _unicode(texts): return not any(re.search(r'[\ud800-\udfff]', t) for t in texts if t)
 
 def _read_parquet(file):
     import pyarrow as pa, pyarrow.parquet as pq
@@ -461,13 +464,10 @@ def _read_parquet(file):
 # %% ../nbs/00_core.ipynb #db4e278f
 def write_tensors(path, tensors, **text)->Path:
     "Write {name: Tensor} and text (or what JSON knows) as safetensors, whole or not at all"
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save          # `save_file` has names of its own for what it has half written
     said = {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()}
-    tensors = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
-    with replacing(path) as part:
-        try: save_file(tensors, part, said)
-        except SafetensorError as e: raise OSError(errno.EIO, f'{path} cannot be written ({e})') from e
+    data = save({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, said)
+    with replacing(path) as part: part.write_bytes(data)
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #8a972223
@@ -543,8 +543,8 @@ def beside(path):
 
 # %% ../nbs/00_core.ipynb #1e58b2f3
 def plain(text)->str:
-    "Text of a user's for a figure: `$` is a dollar, no sign of mathematics; what is no Unicode stays legible"
-    return str(text).encode('utf-8', 'backslashreplace').decode().replace('$', r'\$')
+    "Text of a user's for a figure: `$` is a dollar, no sign of mathematics"
+    return legible(text).replace('$', r'\$')
 
 # %% ../nbs/00_core.ipynb #bf5278bb
 @lru_cache(1024)

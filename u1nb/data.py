@@ -20,6 +20,7 @@ from fastcore.basics import patch
 import numpy as np, torch
 from PIL import Image,ImageOps,UnidentifiedImageError
 from .core import *
+from .core import legible
 
 # %% ../nbs/02_data.ipynb #531917a6
 def to_rgb(img:Image.Image)->Image.Image:
@@ -119,7 +120,7 @@ class Images(Subsets):
         index=None,   # (N,) the rows that are in the set; all if None
         root=None,    # equal for sets of the same R rows; None: no other set has these rows
     ):
-        self.pictures,self.classes = pictures,[str(c) for c in classes]
+        self.pictures,self.classes = pictures,[legible(c) for c in classes]
         self.name,self.split,self.root = name,split,object() if root is None else root
         self.index = np.arange(len(labels)) if index is None else np.asarray(index)
         self.labels = whole_labels(labels)[self.index]

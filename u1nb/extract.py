@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from .core import code_digest, commit, from_first, processes, read_tensors, together, write_tensors
+from .core import code_digest, commit, from_first, processes, read_tensors, together, usable
+from .core import write_tensors
 from .data import Source
 from .models import evaluating, refused, tensors_in, watching
 
@@ -338,13 +339,14 @@ class _Saved:
         told |= {f'pictures, {k}':v for k,v in source.look().items()}
         self.told = json.loads(json.dumps(told))
         self.dirty,self.done,self.cost,self.last = False,share[0],0.,time.monotonic()
+        if self.me==0: usable(self.path)                     # or put aside
 
     def finished(self):
         return self.path.exists() and int(self.read(self.path)[1]['done'])==self.n
     def resume(self, path=None):
         "Put back what was seen; the place from which to go on"
         path = path or self.part
-        if path.exists():
+        if usable(path):
             tensors,text = self.read(path)
             _load(self.obs, tensors)
             self.done = int(text['done'])

@@ -532,7 +532,7 @@ def page(
         own=own_accuracy(rows), over={k:_base64(Path(f).read_bytes()) for k,f in (over or {}).items()}, symbols=SYMBOLS,
         many=any(len(h)>1 for h in by.values()), table=_table(rows),
         provenance={k:first.get(k) for k in ('command','commit','versions')})
-    with replacing(out/'index.html') as part: part.write_text(text, encoding='utf-8')
+    with replacing(out/'index.html') as part: part.write_text(text, 'utf-8', 'backslashreplace')
     return out/'index.html'
 
 def _base64(b): return base64.b64encode(b).decode()
@@ -548,7 +548,7 @@ def _section(heads, rows, out):
             b = io.BytesIO()
             fig.savefig(b, format='png', dpi=110)
             plt.close(fig)
-            (out/f'{name}{f"_{i+1}"*bool(i)}.png').write_bytes(b.getvalue())
+            with replacing(out/f'{name}{f"_{i+1}"*bool(i)}.png') as part: part.write_bytes(b.getvalue())
             said = SHOWN[name.split('_C')[0]]+f' {m}'*(len(models)>1)
             shown.setdefault(name, {})[said] = _base64(b.getvalue())
     of = dict(claim=rule.claim, reading=rule.reading)

@@ -107,6 +107,8 @@ def open(cls:Activations, path):
     if 'files' not in state or 'dtype' not in said: raise ValueError(f'{self._list()} lists no activations')
     self.dtype = said['dtype']
     self.load(state)
+    for f in map(self._file, self._rows):
+        if not {'index','labels'}<={*_read(f)}: raise ValueError(f'{f} holds no activations')
     return self
 
 @patch

@@ -14,8 +14,8 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 from .core import *
-from .core import code_digest,commit,from_first,plain,processes,put_aside,read_tensors,usable
-from .core import write_tensors
+from .core import code_digest,commit,from_first,plain,processes,put_aside,read_tensors,tensor_file
+from .core import usable,write_tensors
 from .stats import bootstrap
 from .data import Source,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
@@ -83,10 +83,8 @@ def _of_file(file, arch, size, name, transform):
 
 def _trained_here(file):
     "Is it a run of `fit`?"
-    from safetensors import safe_open
-    try:
-        with safe_open(file, 'pt') as f: return (f.metadata() or {}).get('format')=='u1nb-run'
-    except Exception: return False
+    if file.suffix!='.safetensors': return False
+    with tensor_file(file) as f: return (f.metadata() or {}).get('format')=='u1nb-run'
 
 def _made_by(name):
     "Network and transform that `module:function` returns; None where it returns no transform"

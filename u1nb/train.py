@@ -555,8 +555,6 @@ def _params(self:_Run): return [p for g in self.opt.param_groups for p in g['par
 @patch
 def _begin(self:_Run):
     "Where a run is there, put its state back; the scaler's scale"
-    if self.acc.is_main_process:
-        for o in self.file.parent.glob('.*.part'): o.unlink(missing_ok=True)
     scale = self._resume() if self.file.exists() else None
     self.acc.wait_for_everyone()
     return scale
@@ -567,11 +565,13 @@ def _resume(self:_Run):
     was,now = meta['told'],self.told
     other = [f'{k} = {was.get(k)}, not {v}' for k,v in now.items() if was.get(k)!=v]
     if other: raise ValueError(f'{self.file} is a run with {"; ".join(other)}. Give another `out`')
-    _put_back(self.model, _part(tensors, 'model/'), self.file)
-    if self.averaged: _put_back(self.averaged, _part(tensors, 'ema/'), self.file)
-    for i,p in enumerate(self._params()):
-        for k,v in _part(tensors, f'optim/{i}/').items():
-            self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
+    with _naming(self.file):
+        _put_back(self.model, _part(tensors, 'model/'))
+        if self.averaged: _put_back(self.averaged, _part(tensors, 'ema/'))
+        if not _part(tensors, 'optim/'): raise ValueError('no state of the optimiser')
+        for i,p in enumerate(self._params()):
+            for k,v in _part(tensors, f'optim/{i}/').items():
+                self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
     self.rows = meta['rows']
     return meta['scale']
 
@@ -581,18 +581,25 @@ def _open(path):
     tensors,meta = read_tensors(path)
     if (meta.pop('format', None),meta.pop('version', None))!=('u1nb-run','1'):
         raise ValueError(f'{path} is no run of this `fit`. Delete it, or give another')
-    try: meta = {k:json.loads(v) for k,v in meta.items()}
-    except ValueError as e: raise ValueError(f'{path} cannot be read: {e}. Delete it, or give another') from e
-    lacks = {'told','recipe','epoch','rows','scale'}-meta.keys()
-    if lacks: raise ValueError(f'{path} lacks {min(lacks)!r}. Delete it, or give another')
-    return tensors, meta
+    with _naming(path):
+        said = {k:json.loads(v) for k,v in meta.items()}
+        if lacks:={'told','recipe','epoch','rows','scale'}-said.keys(): raise ValueError(f'lacks {min(lacks)!r}')
+        said['told'] = dict(said['told'])
+        if len(said['rows'])!=said['epoch']: raise ValueError('rows and epochs differ')
+    return tensors, said
 
-def _put_back(model, tensors, path):
+@contextmanager
+def _naming(path):
+    "What fails for a damaged run names its file"
+    try: yield
+    except Exception as e:
+        raise ValueError(f'{path} is no whole run of this `fit` ({e!r}). Delete it, or give another') from e
+
+def _put_back(model, tensors):
     "Load what a run's file holds of a network"
     bad = [k for k,v in tensors.items() if v.is_complex() or v.is_floating_point() and not v.isfinite().all()]
-    if bad: raise ValueError(f'{path} holds complex, infinite or NaN numbers in {bad[0]!r}')
-    try: model.load_state_dict(tensors)
-    except RuntimeError as e: raise ValueError(f'{path} does not fit {type(model).__name__}: {e}') from e
+    if bad: raise ValueError(f'complex, infinite or NaN numbers in {bad[0]!r}')
+    model.load_state_dict(tensors)
 
 def _part(tensors, of): return {k.removeprefix(of):v for k,v in tensors.items() if k.startswith(of)}
 
@@ -607,9 +614,11 @@ def restore(
     tensors,meta = _open(path)
     r = meta['recipe']
     if not r: raise ValueError(f'{path} holds a network that `build` did not make')
-    model = build(**r['net'])
-    if u:=r['u1']: attach_u1(model, **u, size=r['size'])
-    _put_back(model, _part(tensors, 'ema/module.') or _part(tensors, 'model/'), path)
-    view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
-    scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
-    return model.eval(), v2.Compose(view+scale), meta
+    with _naming(path):
+        if r['net']['K']>sum(o.numel() for o in tensors.values()): raise ValueError('more classes than numbers')
+        model = build(**r['net'])
+        if u:=r['u1']: attach_u1(model, **u, size=r['size'])
+        _put_back(model, _part(tensors, 'ema/module.') or _part(tensors, 'model/'))
+        view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
+        scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
+        return model.eval(), v2.Compose(view+scale), meta

@@ -1,5 +1,6 @@
 "Processes forked from one that has imported what takes long: to be killed, stopped, and given a full disk"
 import multiprocessing, os, signal, socket, time
+import pytest
 
 FORKS = multiprocessing.get_context('forkserver')
 FORKS.set_forkserver_preload(['torch','torchvision.models','torchvision.transforms.v2','accelerate','pandas','scipy.stats','sklearn','matplotlib.pyplot','pyarrow.parquet','u1nb.cli'])
@@ -38,3 +39,8 @@ def ranks(f, *args, world=2):
         port = s.getsockname()[1]
     env = dict(WORLD_SIZE=str(world), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), LOCAL_WORLD_SIZE=str(world), ACCELERATE_USE_CPU='true')
     return [begin(f, *args, RANK=str(k), LOCAL_RANK=str(k), **env) for k in range(world)]
+
+@pytest.fixture
+def right(trial):
+    "`right(call, ok)`: a trial that must go well"
+    return lambda call, ok: trial(call, ok, kinds=())

@@ -2,7 +2,7 @@
 import json, os, random, re, signal, sys, time
 from pathlib import Path
 import pytest, torch
-from forks import begin, end, ranks, stop
+from forks import begin, end, ranks, right, stop
 from u1nb import extract
 from u1nb.cli import main, reproduce
 from u1nb.core import Results, read_tensors
@@ -63,7 +63,7 @@ def left(out):
         if p.suffix=='.jsonl': return [{k:v for k,v in r.items() if k not in timed} for r in Results.load(p)]
     return {str(p.relative_to(out)):said(p) for p in files}
 
-def torn(tmp_path, run, kills, trial, start=begin, times=10):
+def torn(tmp_path, run, kills, right, start=begin, times=10):
     "Killed `kills` times in all, each folder `times` times and then left to end: is it as the undisturbed one?"
     many = lambda out: [p] if not isinstance(p := start(run, out), list) else p
     end(begin(time.sleep, 0))                                    # what is forked from is there
@@ -76,7 +76,7 @@ def torn(tmp_path, run, kills, trial, start=begin, times=10):
         cut += dead
         if dead and cut%times and cut<kills: continue
         assert not any(end(*many(out)))
-        trial(lambda: left(out), lambda got: got==want)
+        right(lambda: left(out), lambda got: got==want)
         k += 1
         if cut>=kills: return
     raise AssertionError('no run lived long enough to be killed')
@@ -85,9 +85,9 @@ RUNS = [(train, begin), (train, ranks), (one_pass, begin), (one_pass, ranks), (r
 IDS = ['train','train 2','pass','pass 2','report','memory']
 
 @pytest.mark.parametrize('k', [pytest.param(k, id=IDS[k], marks=[pytest.mark.torture]*(k not in (2,5))) for k in range(6)])
-def test_killed(k, tmp_path, many, trial):
+def test_killed(k, tmp_path, many, right):
     "SIGKILL at random moments: the same bits as undisturbed, no file beside them, nothing to repair by hand"
-    torn(tmp_path, RUNS[k][0], many(2, 50), trial, RUNS[k][1])
+    torn(tmp_path, RUNS[k][0], many(2, 50), right, RUNS[k][1])
 
 TINY = """
 import torch
@@ -107,7 +107,7 @@ def command(name, folder):
 
 @pytest.mark.parametrize('name,number', [(n, s) for n in COMMANDS for s in (signal.SIGINT, signal.SIGTERM) if (n, s)!=('extract', signal.SIGTERM)])
 @pytest.mark.torture
-def test_stopped(name, number, tmp_path, many, trial):
+def test_stopped(name, number, tmp_path, many, right):
     "Ctrl-C and SIGTERM end in a sentence that says where the rest is kept, with 130 or 143, and nothing is half written"
     def folder(n):
         d = tmp_path/n
@@ -128,6 +128,6 @@ def test_stopped(name, number, tmp_path, many, trial):
             assert 'Traceback' not in said and 'Exception ignored' not in said and not list(d.rglob('*.part')) and not list(d.rglob('*.holder')), said
             return code, said.splitlines()[-1]
         whole = lambda o: o[0]==0 or o[0]==128+number and re.search(r'u1nb-\w+ was stopped.* out', o[1])
-        trial(ended, whole)
+        right(ended, whole)
         assert end(begin(command, name, d))==[0]
-        trial(lambda: left(d/'out'), lambda got: got==want)
+        right(lambda: left(d/'out'), lambda got: got==want)
