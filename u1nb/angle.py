@@ -267,19 +267,26 @@ def equivariance_error(
 )->dict:          # median and 90th percentile of the error in degrees, and n pictures
     "How far angles are from turning with their pictures"
     if how not in ('mirrored','rotated'): raise ValueError(f"pictures are turned 'mirrored' or 'rotated', not {how!r}")
-    z,zt = order_parameters(z), order_parameters(z_turned)
+    z,zt = _pairs(z, z_turned)
     ok = has_angle(z)&has_angle(zt)
     if not ok.any(): raise ValueError(f'none of the {len(z)} pictures has an angle both ways')
     want = (-z.conj() if how=='mirrored' else 1j*z)[ok]
     d = np.degrees(np.abs(np.angle(zt[ok]*want.conj())))
     return dict(median_degrees=float(np.median(d)), p90_degrees=float(np.quantile(d, .9)), n=int(ok.sum()))
 
+def _pairs(a, b):
+    "Order parameters of the same pictures, twice"
+    a,b = order_parameters(a), order_parameters(b)
+    if a.shape!=b.shape: raise ValueError(f'both are of the same pictures; got shapes {a.shape} and {b.shape}')
+    return a, b
+
 # %% ../nbs/13_angle.ipynb #318b631e
 def mirror_average(
     z, z_mirrored,  # (N,) complex, of the pictures and of the mirrored pictures
 )->np.ndarray:      # (N,) complex
     "The order parameter without what a network does to left and right by itself"
-    return (order_parameters(z)-order_parameters(z_mirrored).conj())/2
+    z,mirrored = _pairs(z, z_mirrored)
+    return (z-mirrored.conj())/2
 
 # %% ../nbs/13_angle.ipynb #3f75a199
 def shuffled(
@@ -306,6 +313,7 @@ class AngleClassifier:
         labels,  # (N,) classes
     ):           # self
         "Fit a distribution to each class; pictures without an angle count for the prior only"
+        _labelled(z, labels)
         self.classes,k = np.unique(labels, return_inverse=True)
         self.prior = np.bincount(k)/len(k)
         v,ok = self._points(z)
@@ -339,6 +347,7 @@ class AngleClassifier:
         groups=None,   # (N,) labels, or None
     )->Interval:       # accuracy in [0,1]
         "Accuracy with its interval over groups"
+        _labelled(z, labels)
         return bootstrap((self.predict(z)==np.asarray(labels)).astype(float), groups)
 
     def combine(self,
@@ -351,6 +360,10 @@ class AngleClassifier:
         s = votes.sum(1, keepdims=True)
         p = np.divide(votes, s, out=np.full(votes.shape, 1/votes.shape[1]), where=s>0)
         return np.log((p+1e-6)/(1+1e-6*p.shape[1]))+l
+
+def _labelled(z, labels):
+    if np.ndim(z)!=1 or np.shape(z)!=np.shape(labels):
+        raise ValueError(f'z and labels are (N,) each; got shapes {np.shape(z)} and {np.shape(labels)}')
 
 # %% ../nbs/13_angle.ipynb #8eeb8f4f
 def _von_mises(v, k, n):

@@ -56,8 +56,8 @@ def circ_corr(
     ok = ~np.isnan(a+b)
     N = int(ok.sum())
     if N<2: raise ValueError(f'a correlation needs at least 2 pairs; got {N} of {len(a)}')
-    gid,G = group_ids(None if groups is None else np.asarray(groups)[ok], N)
-    lab = group_ids(np.zeros(N) if labels is None else np.asarray(labels)[ok], N)[0]
+    gid,G = group_ids(group_ids(groups, len(a))[0][ok], N)
+    lab = group_ids(group_ids(np.zeros(len(a)) if labels is None else labels, len(a))[0][ok], N)[0]
     o = np.lexsort((gid, lab))
     gid,lab,ea,eb = gid[o], lab[o], np.exp(1j*a[ok][o]), np.exp(1j*b[ok][o])
     cells,classes = starts_of(lab*G+gid), starts_of(lab)   # a cell is a group within a class
@@ -155,6 +155,7 @@ class Units:
         z,labels = np.asarray(z, dtype=np.complex128), np.asarray(labels)
         if z.ndim!=1 or labels.shape!=z.shape:
             raise ValueError(f'z and labels are (N,) each; got shapes {z.shape} and {labels.shape}')
+        if labels.dtype.kind=='f' and np.isnan(labels).any(): raise ValueError('a label is NaN, which is no class')
         ok = has_angle(z) if ok is None else ok
         if not ok.any():
             raise ValueError(f'none of the {len(z)} pictures has an angle; are the maps empty?')

@@ -102,6 +102,9 @@ class _Batches:
     def __init__(self, pictures, batch_size, seed, like):
         checked('batch_size', batch_size, whole=True)
         if not len(pictures): raise ValueError(f'{pictures!r} holds no pictures')
+        if like is not None and list(like.classes)!=list(pictures.classes):
+            a,b = (list(o.classes)[:5] for o in (like, pictures))
+            raise ValueError(f'trained on the classes {a}, judged on the classes {b}, …: they are not the same')
         self.pictures,self.classes,self.batch_size = pictures,pictures.classes,batch_size
         self.seed,self.train = seed,like is None
     def __len__(self):

@@ -2,7 +2,9 @@
 import json, math, os, tempfile
 from pathlib import Path
 import numpy as np, torch
-from hypothesis import assume, given, settings, strategies as st
+import hypothesis, pytest
+from functools import wraps
+from hypothesis import assume, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 from u1nb.angle import order_parameter, picture_z
@@ -17,6 +19,24 @@ FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 seeds,sides,dtypes = st.integers(0, 2**31),st.integers(1, 9),st.sampled_from(FLOATS)
 more = settings(max_examples=settings.default.max_examples*(1+TORTURE))
 few = settings(max_examples=100 if TORTURE else 5)
+
+RIGHT = [0]
+
+def given(*strategies):
+    "Hypothesis' own; each example is a trial, and counts as right where nothing failed"
+    def decorate(f):
+        @wraps(f)
+        def counted(*args, **words):
+            f(*args, **words)
+            RIGHT[0] += 1
+        return hypothesis.given(*strategies)(counted)
+    return decorate
+
+@pytest.fixture(autouse=True)
+def counted(record_property):
+    RIGHT[0] = 0
+    yield
+    for _ in range(RIGHT[0]): record_property('trial', 'right')
 
 def expanded(x): return x[:1].expand(len(x), *x.shape[1:])
 def strided(x):

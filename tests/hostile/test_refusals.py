@@ -218,6 +218,23 @@ def test_angles(refused):
         z[3] = bad
         refused(lambda: class_bias(z, LAB, n_perm=9), 'infinite')
 
+def test_what_does_not_belong_together(refused):
+    "Other lengths were broadcast; a label of NaN was a class of its own"
+    for bad in (Z[:1], Z[:7], Z[:,None]):
+        for f in (lambda: equivariance_error(Z, bad, 'mirrored'), lambda: mirror_average(Z, bad), lambda: omega2_difference(Z, bad, LAB),
+                  lambda: AngleClassifier().fit(bad, LAB), lambda: AngleClassifier().fit(Z, LAB).score(bad, LAB), lambda: class_bias(bad, LAB, n_perm=9)):
+            refused(f, 'shape')
+    a = np.angle(Z)
+    for k in ('groups','labels'):
+        for bad in ([1,2], np.zeros((N,2))): refused(lambda: circ_corr(a, a, **{k:bad}), 'label')
+    refused(lambda: class_bias(Z, np.where(LAB==1, nan, LAB), n_perm=9), 'NaN')
+
+def test_classes_in_another_order(refused):
+    "Pictures whose classes are numbered otherwise were judged as if they were not"
+    x = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    train = Resident(Pictures(x, [0,1], ['cat','dog']), 2)
+    for names in (['dog','cat'], ['cat','dog','cow'], ['cat']): refused(lambda: Resident(Pictures(x, [0,0], names), 2, like=train), 'class')
+
 # points 7 and 9: the file of a run
 
 def test_a_poisoned_run(trial, many, tmp_path):
