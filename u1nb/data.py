@@ -929,8 +929,7 @@ class Source:
         transform=None,  # picture → (C,H,W): a function, a Hugging Face image processor; None for tensors
         rgb:bool=True,   # bring PIL pictures of other modes to RGB
     ):
-        # of Hugging Face's processors the one of pictures
-        self.data,self.transform,self.rgb = data,getattr(transform, 'image_processor', transform),rgb
+        self.data,self.transform,self.rgb = data,as_transform(transform),rgb
         self.collate,self.ids,self._looks,self.shape = None,None,{},None
         if isinstance(data, torch.utils.data.DataLoader): self._unload(data)
         if not (hasattr(self.data, '__len__') and hasattr(self.data, '__getitem__')):
@@ -957,6 +956,15 @@ class Source:
     def numbers(self, a, b):
         "Numbers in the data set of the pictures from place a to b"
         return list(range(a, b)) if self.ids is None else self.ids[a:b].tolist()
+
+# %% ../nbs/02_data.ipynb #95343883
+def as_transform(transform):
+    "A processor of Hugging Face as a function picture → (C,H,W); any other transform as it is"
+    one = getattr(transform, 'image_processor', transform)           # of those for text and pictures
+    known = 'pixel_values' in getattr(one, 'model_input_names', ())
+    return partial(_processed, one) if known else one
+
+def _processed(one, img): return torch.as_tensor(np.asarray(one(img)['pixel_values'][0]))
 
 # %% ../nbs/02_data.ipynb #c9c05382
 @patch

@@ -12,6 +12,7 @@ from u1nb.data import BadPicture, Source, images, open_rgb
 from u1nb.extract import Collect, activations, observe
 from u1nb.memory import Memory, pool
 from u1nb.models import bottlenecks
+from u1nb.study import network
 
 def net(channels=3):
     with torch.random.fork_rng():
@@ -414,6 +415,7 @@ def test_processors_of_hugging_face(kind, trial):
         def __call__(self, text=None, images=None): raise ValueError('text is a str')
     for t in (p, Both()):
         trial(lambda: Source(pics, t).batch([0,1,2])[0], lambda x: torch.equal(x, want))
+        trial(lambda: network(net(), transform=t), lambda n: torch.equal(n.transform(pics[0][0]), want[0]) and n.larger(pics[0][0]).shape[-1]==2*want.shape[-1])
         trial(lambda: activations(net(), pics[1][0], '2', t)['2'], lambda a: torch.allclose(a, activations(net(), want[1], '2')['2'], atol=1e-5))
 
 # One truth, however it is looked at
