@@ -81,6 +81,13 @@ def open_rgb(file, name=None)->Image.Image:
         raise BadPicture(f'{name or file}: not a readable picture of {", ".join(FORMATS)}') from e
     except Exception as e: raise BadPicture(f'{name or file}: not a readable picture ({e})') from e
 
+@contextmanager
+def naming(i, data, *kinds):
+    "What goes wrong inside is the picture's, and says its number; but for errors of these kinds"
+    try: yield
+    except (BadPicture,MemoryError,*kinds): raise
+    except Exception as e: raise BadPicture(f'picture {i} of {data}: {type(e).__name__}: {e}') from e
+
 # %% ../nbs/02_data.ipynb #5b49e3f7
 def _mirror(n, d):
     "Indices of `n` sites from `d` on, along a line that is mirrored at its ends"
@@ -128,7 +135,7 @@ class Images(Subsets):
     def __getitem__(self, i):
         i = operator.index(i)
         if not -len(self)<=i<len(self): raise IndexError(f'no picture {i} in {self!r}')
-        return self.pictures[int(self.index[i])], int(self.labels[i])
+        with naming(i, self.name or 'Images'): return self.pictures[int(self.index[i])], int(self.labels[i])
     def __repr__(self):
         g = '' if self.groups is None else f', {len(set(self.groups))} groups'
         sizes = f'{len(self)} pictures, {len(self.classes)} classes{g}'
@@ -757,13 +764,6 @@ def _given(data, name=None):
 def _wrapped(i, data, name):
     with naming(i, name): item = data[i]
     with naming(i, name, TypeError): return to_rgb(_picture_label(item)[0])
-
-@contextmanager
-def naming(i, data, *kinds):
-    "What goes wrong inside is the picture's, and says its number; but for errors of these kinds"
-    try: yield
-    except (BadPicture,MemoryError,*kinds): raise
-    except Exception as e: raise BadPicture(f'picture {i} of {data}: {type(e).__name__}: {e}') from e
 
 def _picture_label(item):
     "Picture and label of an item, or of a batch of them; None where there is no label"

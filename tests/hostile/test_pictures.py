@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from u1nb import extract
 from u1nb.core import read_tensors, write_tensors
-from u1nb.data import BadPicture, Source, images, open_rgb
+from u1nb.data import BadPicture, Images, Source, images, open_rgb
 from u1nb.extract import Collect, activations, observe
 from u1nb.memory import Memory, pool
 from u1nb.models import bottlenecks
@@ -124,6 +124,24 @@ def test_a_loader_that_fails_in_the_middle(trial):
         trial(lambda: observe(net(), DataLoader(Fails(5, fault), batch_size=4), '2', Collect(pooled=pool), batch_size=1), names='5', kinds=(ValueError,TypeError,FloatingPointError))
     ends = DataLoader(Fails(5, raising(IndexError())), batch_size=4, collate_fn=lambda items: (torch.stack([x for x,_ in items]), torch.tensor([y for _,y in items])))
     trial(lambda: observe(net(), ends, '2', Collect(pooled=pool)), names='picture 5')
+
+def test_a_set_that_ends_early(trial):
+    "A loop over `Images` with fewer pictures than labels stopped without a word: IndexError is how loops end"
+    ds = Images([picture(0)]*3, [0,1,0,1,0], 'ab', name='short')
+    trial(lambda: [k for _,k in ds], names=['picture 3','short'])
+    trial(lambda: observe(net(), ds, '2', Collect(pooled=pool), to_tensor), names=['picture 3','short'])
+    trial(lambda: ds.readable(), lambda part: len(part)==3 and len(part.skipped)==2)
+
+def test_observers_are_as_they_were(tmp_path, trial, monkeypatch):
+    "A memory kept the device of a pass that failed, and its saved state was refused as of 'other observers'"
+    monkeypatch.setattr(extract, 'SAVE_EVERY', 0.)
+    for m in (Memory(layer='2'), Memory(), Memory(layer='2', size=5)):
+        data,file = Fails(8, FAULTS['OSError']),tmp_path/f'{m.size}{m.layer}'
+        was = {k:v for k,v in vars(m).items() if k!='_b'}
+        trial(lambda: observe(net(), data, '2', m, batch_size=2, save=file), names='picture 8')
+        assert {k:v for k,v in vars(m).items() if k!='_b'}==was
+        data.at = None
+        trial(lambda: observe(net(), data, '2', m, batch_size=2, save=file), lambda o: len(o)==(o.size or 12) and o.seen==12)
 
 def test_a_mended_file_is_gone_on_from(tmp_path, trial, monkeypatch):
     "A picture that was mended made a pass of 'other pictures': the state was refused, and all began anew"
@@ -349,6 +367,7 @@ def test_bytes_at_random(trial):
     "Files of every format, cut and with bytes changed: a picture of that size, or an error that names the file"
     gen = random.Random(0)
     for ext,kw in [('jpeg',{}), ('png',{}), ('gif',{}), ('bmp',{}), ('tiff',{}), ('tiff',dict(compression='tiff_lzw')), ('webp',{}), ('ppm',{}), ('jpeg2000',{}), ('avif',{})]:
+        if ext.upper() not in Image.SAVE: continue                                              # of a Pillow without it
         b = saved(picture(0), ext, **kw)
         for _ in range(150):
             c = bytearray(b[:gen.randrange(len(b))] if gen.random()<.3 else b)
