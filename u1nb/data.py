@@ -26,14 +26,14 @@ def to_rgb(img:Image.Image)->Image.Image:
     "A picture of any mode as people expect to see it: RGB of 8 bits, upright, without metadata"
     check_picture(img)
     img.load()
-    try: img = ImageOps.exif_transpose(img)
-    except Exception: pass                             # a broken EXIF block; its pixels may be fine
+    try: img = ImageOps.exif_transpose(img)                      # a copy
+    except Exception: img = img.copy()                 # a broken EXIF block; its pixels may be fine
     if img.mode=='F' or img.mode[0]=='I': img = _deep(img)
     elif img.has_transparency_data:
         if img.mode=='La': img = img.convert('LA')
         img = img.convert('RGBA')
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
-    img = img.convert('RGB')
+    if img.mode!='RGB': img = img.convert('RGB')
     img.info = {}
     return img
 

@@ -11,7 +11,7 @@ from u1nb.core import read_tensors, write_tensors
 from u1nb.data import BadPicture, Images, Source, images, open_rgb
 from u1nb.extract import Collect, activations, observe
 from u1nb.memory import Memory, pool
-from u1nb.models import bottlenecks
+from u1nb.models import bottlenecks, calibrate_bn
 from u1nb.study import network
 
 def net(channels=3):
@@ -384,6 +384,14 @@ def test_sizes_and_networks_that_are_none(trial):
     for bad in ('64', '6', (64,), 64.5, 64., 0, -3, (0,64), (64,64,64), None, [64,'a'], (64.,64), '64x64'): trial(lambda: bottlenecks(cnn(), bad), names=[repr(bad),'(H,W)'])
     for good in (64, (64,64), [64,64], np.int64(64), torch.Size([64,64])): trial(lambda: bottlenecks(cnn(), good), lambda o: (o[-1].height,o[-1].width)==(32,32))
     for bad in ('resnet18', (cnn(),len), None, len, cnn().state_dict(), [cnn()]): trial(lambda: bottlenecks(bad, 64), names=[type(bad).__name__,'nn.Module'])
+
+def test_nan_pictures_for_batch_norm(trial):
+    "Statistics of NaN pictures were taken, and every later activation was NaN"
+    norm,x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),torch.randn(4, 3, 8, 8)
+    for v in (torch.nan, torch.inf, -torch.inf):
+        y = x.clone(); y[2,1,3,3] = v
+        for data in (y, list(y)): trial(lambda: calibrate_bn(norm, data), names='pictures [2]')
+    trial(lambda: calibrate_bn(norm, x), lambda o: o[1].running_mean.isfinite().all())
 
 class ViT(nn.Module):
     def __init__(self, layers=2, D=64, K=1000, p=8, size=32, stem=1):
