@@ -63,8 +63,8 @@ def test_every_command_has_a_reason_or_words(monkeypatch):
 
 def test_again(tmp_path, capsys):
     "A command is run, its rows agree, the next time it is skipped; pictures that are not here are named"
-    of = dict(pictures=14, cells=7, seeds=1)
-    words = 'u1nb-reproduce --claims C2 --n 14 --cells 7 --seeds 1 --out report/x'
+    of = dict(size=96, pictures=14, cells=7, seeds=1)
+    words = 'u1nb-reproduce --size 96 --claims C2 --n 14 --cells 7 --seeds 1 --out report/x'
     stored = Results()
     stored.extend(dict(r, command=words) for r in reproduce('C2', out=tmp_path/'first', **of))
     stored.extend(dict(r, data='gone', command='u1nb-reproduce --data gone_away --claims C2') for r in stored[:3])
@@ -73,7 +73,7 @@ def test_again(tmp_path, capsys):
     capsys.readouterr()
     whole(all=True, **where)
     said = capsys.readouterr().out
-    assert '1 to run, about' in said and "1 commands: no source 'gone_away'" in said and f'{len(stored)-3} of {len(stored)-3} rows made again' in said
+    assert '1 to run, about' in said and "1 command: no source 'gone_away'" in said and f'{len(stored)-3} of {len(stored)-3} rows made again' in said
     whole(all=True, **where)
     assert '0 to run' in capsys.readouterr().out
     (name,n,missing,same,within,differ,_), = held(where['out'], where['stored']).lines

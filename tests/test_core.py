@@ -29,7 +29,8 @@ def test_infinite_numbers():
 def test_round_trip(end, tmp_path):
     "Rows of every kind come back as they were, None and what is missing told apart"
     res = Results()
-    res.extend([dict(a=1, b='x', c=[1,{'d':None}], e={'f':[.5]}, g=None), dict(a=None, b='ü', c=None, h=True), dict(a=2.5, g=7, i=[], h='no'), {}])
+    of = dict(claim='C0', reading='own', key='k', control=None)
+    res.extend(of|r for r in [dict(a=1, b='x', c=[1,{'d':None}], e={'f':[.5]}, g=None), dict(a=None, b='ü', c=None, h=True), dict(a=2.5, g=7, i=[], h='no'), {}])
     back = Results.load(res.save(tmp_path/f'rows.{end}'))
     assert list(back)==list(res)
     assert [type(r.get('a')) for r in back if 'a' in r][1] is type(None)
@@ -38,10 +39,11 @@ def test_round_trip(end, tmp_path):
 def test_saving_is_whole(tmp_path):
     "What cannot be written leaves the older file"
     f = Results().save(tmp_path/'rows.jsonl')
-    f.write_text('{"claim": "C1"}\n')
+    row = dict(claim='C1', reading='first', key='k', control='given')
+    f.write_text(json.dumps(row)+'\n')
     bad = Results(); bad.append(dict(x=object()))
     with pytest.raises(TypeError): bad.save(f)
-    assert list(Results.load(f))==[dict(claim='C1')] and len(list(tmp_path.iterdir()))==1
+    assert list(Results.load(f))==[row] and len(list(tmp_path.iterdir()))==1
 
 def test_refusals(tmp_path):
     with pytest.raises(FileNotFoundError, match='no rows'): Results.load(tmp_path)

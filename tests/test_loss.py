@@ -131,7 +131,7 @@ def test_calls(where, layer, key):
     a = net.a(x); b = net.b(a.relu())
     acts = {None:b.relu(), 'relu:0':a.relu(), 'a':a, 'b':b}[layer]
     assert acts.shape[1]==net.u1.channels==key
-    torch.testing.assert_close(net(x, u1=True)[1], net.u1(acts))
+    torch.testing.assert_close(net(x, u1=True)[1], net.u1.read(acts))
     logits,u = net.train()(x, u1=True); (logits.sum()+u.sum()).backward()
 
 @pytest.mark.parametrize('form', ['mse','cosine','von_mises'])

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from .core import *
-from .core import generator
+from .core import generator,plain
 from .stats import *
 from .stats import group_sums
 from .energy import centroid, energy_density
-from .circle import has_angle, phasor, columns, sum_at, Units, group_draws
+from .circle import has_angle, order_parameters, phasor, columns, sum_at, Units, group_draws
 from .circle import fisher_lee, permutation_tests, jackknife_interval, omega2_jackknife, reliability
+from .core import checked
 
 # %% ../nbs/13_angle.ipynb #6ca9af26
 def plot_planted(
@@ -35,7 +36,7 @@ def plot_planted(
     look = dict(s=18, cmap='twilight', vmin=-np.pi, vmax=np.pi, edgecolors='.4', linewidths=.5)
     for i,k in enumerate(np.unique(g)):
         x,y = a[g==k],b[g==k]
-        ax.scatter(*np.degrees([x, y]), c=x, marker='osD^vP*X'[i%8], label=str(k), **look)
+        ax.scatter(*np.degrees([x, y]), c=x, marker='osD^vP*X'[i%8], label=plain(k), **look)
     ax.plot([-180,180], [-180,180], color='.6', lw=1, zorder=0)
     ax.set(xlabel='planted θ (degrees)', ylabel='measured θ (degrees, turn nearest)',
            xticks=range(-180,181,90), yticks=range(-360,361,90))
@@ -72,7 +73,7 @@ def class_bias(
     classes=None,     # names of the classes, indexed by label
 ):                    # ClassBias
     "Is there a class-specific bias, how large is it, and which symmetry does it break? (C4)"
-    u = Units(z, labels, groups)
+    u = Units(order_parameters(z), labels, groups)
     obs,p,can = permutation_tests(u, n_perm, seed)
     table = _class_table(u, p['classes'], classes)
     return ClassBias(
@@ -181,7 +182,7 @@ def plot_directions(
         ax.plot([0,x], [0,y], color='k', alpha=1 if p<.05 else .35, lw=3.5, solid_capstyle='round')
         ax.plot([0,x], [0,y], color=cmap(th/2/np.pi+.5), lw=2, solid_capstyle='round')
         if len(d)<=12:
-            ax.annotate(str(name), (x,y), xytext=(1.12*math.cos(th), 1.12*math.sin(th)), ha='center', va='center',
+            ax.annotate(plain(name), (x,y), xytext=(1.12*math.cos(th), 1.12*math.sin(th)), ha='center', va='center',
                         fontsize=8, arrowprops=dict(arrowstyle='-', color='.8', lw=.5))
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
@@ -232,7 +233,7 @@ def plot_class_maps(
         x,y = R*math.cos(a), R*math.sin(a)
         ax.plot([0,.45*math.cos(a)], [0,.45*math.sin(a)], color='.6', lw=1)
         im = ax.imshow(m[k], extent=(x-h,x+h,y-h,y+h), cmap='PuOr_r', vmin=-top, vmax=top, zorder=3)
-        ax.text(x, y-h-.02, str(d['class'][k]), ha='center', va='top', fontsize=8, zorder=4)
+        ax.text(x, y-h-.02, plain(d['class'][k]), ha='center', va='top', fontsize=8, zorder=4)
     ax.figure.colorbar(im, ax=ax, label='density less the classes\' mean\n(uniform map = 1)')
     ax.set(xlim=(-1.5,1.5), ylim=(-1.5,1.5), aspect='equal', xticks=[], yticks=[])
     return ax
@@ -246,7 +247,7 @@ def omega2_difference(
 )->Interval:      # ω² of z less the mean ω² of the others; n is the effective number of groups
     "Paired difference in ω² with its interval, over the pictures that have an angle in all"
     from scipy.stats import t
-    z,others = np.asarray(z), np.atleast_2d(np.asarray(others))
+    z,others = order_parameters(z), np.atleast_2d(order_parameters(others))
     if others.shape[1:]!=z.shape: raise ValueError(f'others are {z.shape} each, as z is; got shape {others.shape}')
     ok = has_angle(np.vstack([z, others])).all(0)
     u = Units(z, labels, groups, ok)
@@ -266,7 +267,7 @@ def equivariance_error(
 )->dict:          # median and 90th percentile of the error in degrees, and n pictures
     "How far angles are from turning with their pictures"
     if how not in ('mirrored','rotated'): raise ValueError(f"pictures are turned 'mirrored' or 'rotated', not {how!r}")
-    z,zt = np.asarray(z), np.asarray(z_turned)
+    z,zt = order_parameters(z), order_parameters(z_turned)
     ok = has_angle(z)&has_angle(zt)
     if not ok.any(): raise ValueError(f'none of the {len(z)} pictures has an angle both ways')
     want = (-z.conj() if how=='mirrored' else 1j*z)[ok]
@@ -278,7 +279,7 @@ def mirror_average(
     z, z_mirrored,  # (N,) complex, of the pictures and of the mirrored pictures
 )->np.ndarray:      # (N,) complex
     "The order parameter without what a network does to left and right by itself"
-    return (np.asarray(z)-np.conj(z_mirrored))/2
+    return (order_parameters(z)-order_parameters(z_mirrored).conj())/2
 
 # %% ../nbs/13_angle.ipynb #3f75a199
 def shuffled(
@@ -315,7 +316,7 @@ class AngleClassifier:
 
     def _points(self, z):
         "What the likelihood is of (N,D), and where it is defined (N,)"
-        z = np.asarray(z, dtype=np.complex128)
+        z = order_parameters(z)
         if self.kind=='theta': return columns(phasor(z)), has_angle(z)
         return columns(z)[:,dict(x=[0], y=[1], xy=[0,1])[self.kind]], ~np.isnan(z)
 
@@ -398,6 +399,7 @@ def ring_p(
 )->float:
     "Permutation p of measured with planted directions, each scene's ring turned or reversed as one"
     planted,measured,groups = (np.asarray(o) for o in (planted, measured, groups))
+    checked('n_perm', n_perm, whole=True)
     gen,a,b = rng(seed, 'ring'), [], []
     for k in np.unique(groups):
         i = np.flatnonzero(groups==k)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch
 from torch import Tensor
 from .core import *
-from .core import generator
+from .core import checked,generator
 from .stats import *
 from .stats import expanded_quantiles,group_ids
 
@@ -22,11 +22,19 @@ def theta(
 ):      # the same of real numbers: radians in (-π,π], NaN where |z|<1e-6 or NaN
     "The angle of an order parameter"
     if isinstance(z, Tensor): return torch.as_tensor(theta(z.detach().cpu().numpy())).to(z.device)
-    z = np.asarray(z, dtype=np.complex128)
+    z = order_parameters(z)
     t = np.angle(z)
     return np.where(has_angle(z), np.where(t<=-np.pi, np.pi, t), np.nan)
 
 # %% ../nbs/12_circle.ipynb #23b02fca
+def order_parameters(z):
+    "z as complex128; real numbers are none, angles for instance, but for 0 and NaN"
+    z = np.asarray(z)
+    if z.dtype.kind!='c' and np.nan_to_num(z).any():
+        raise ValueError(f'z is complex; got {z.dtype}. An angle θ is np.exp(1j*θ)')
+    if np.isinf(z).any(): raise ValueError(f'z is infinite at {np.argwhere(np.isinf(z))[0].tolist()}')
+    return z.astype(np.complex128)
+
 def has_angle(z): return np.abs(z)>=1e-6   # z is long enough to point somewhere
 
 def phasor(z):
@@ -42,7 +50,8 @@ def circ_corr(
     seed:int=0,
 ):                   # CircCorr: rho in [-1,1], Interval over groups, two-sided p, n groups, pairs dropped
     "Fisher and Lee's circular correlation with its permutation p and its interval over groups"
-    a,b = (np.asarray(o, dtype=np.float64) for o in (a, b))
+    checked('n_perm', n_perm, whole=True)
+    a,b = map(_radians, (a, b))
     if a.ndim!=1 or a.shape!=b.shape: raise ValueError(f'a and b are (N,) each; got shapes {a.shape} and {b.shape}')
     ok = ~np.isnan(a+b)
     N = int(ok.sum())
@@ -59,6 +68,13 @@ def circ_corr(
 
 # %% ../nbs/12_circle.ipynb #681560bc
 CircCorr = namedtuple('CircCorr', 'rho interval p n dropped')
+
+def _radians(a):
+    "Angles as float64, NaN where there is none"
+    a = np.asarray(a)
+    if a.dtype.kind=='c': raise ValueError(f'angles are radians; got {a.dtype}, of which theta(z) is the angle')
+    if np.isinf(a).any(): raise ValueError(f'angles are radians or NaN; number {np.isinf(a).argmax()} is infinite')
+    return a.astype(np.float64)
 
 def starts_of(ids): return np.flatnonzero(np.diff(ids, prepend=-1))   # of the runs of sorted ids
 
@@ -343,7 +359,7 @@ def wild(v2, n, signs):
 # %% ../nbs/12_circle.ipynb #d5f4315c
 def permutation_tests(u, n_perm, seed):
     "Observed statistics and p by name ('classes': (K,)), and the `Canonical`, of `Units`"
-    if n_perm<1: raise ValueError(f'n_perm is at least 1; got {n_perm}')
+    checked('n_perm', n_perm, whole=True)
     U,n,F = len(u.strata), u.counts, bias_features(u)
     can = canonical(columns(u.means(u.z)), n)
     v1,v2 = can.variates.T

@@ -6,7 +6,8 @@
 __all__ = ['reproduce', 'probe', 'main']
 
 # %% ../nbs/34_cli.ipynb #08cf23e8
-import copy,os,sys,time
+import copy,os,signal,sys,threading,time
+from contextlib import contextmanager,nullcontext
 from pathlib import Path
 import numpy as np, torch
 from fastcore.meta import delegates
@@ -14,7 +15,7 @@ from fastcore.script import anno_parser
 from PIL import Image
 from tqdm.auto import tqdm
 from .core import *
-from .core import command,from_first,processes
+from .core import alone,alone_of_all,beside,command,plain,processes,replacing
 from .data import EMBEDDED,images
 from .models import bottlenecks
 from .extract import observe
@@ -75,13 +76,15 @@ def _options(quick, asked):
 @delegates(subject)
 def reproduce(
     claims:str='C1,C2,C3,C4,C5,C6,C7,C8', # comma-separated; C1i,C4i,C5i,C3z ask the second readings
-    quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look, no verdict
+    quick:bool=False,     # fewer pictures, 2 random networks, half the time: a first look
     out:str='report',     # folder for rows, figures and the page
     **kwargs,
 )->Results:
     "The claims of arXiv 2206.02220 on a network and a data set, with their controls."
-    rows = _run(_claims(claims, (*CLAIMS,*READINGS,*TRAINED)), _options(quick, kwargs), Path(out))
-    if processes()[0]==0: _say(rows, page(rows, out, _title(rows), _over(Path(out), rows)))
+    names,options,out = _claims(claims, (*CLAIMS,*READINGS,*TRAINED)),_options(quick, kwargs),Path(out)
+    with alone_of_all(out/'rows.jsonl'):
+        rows = _run(names, options, out)
+        if processes()[0]==0: _say(rows, page(rows, out, _title(rows), _over(out, rows)))
     return rows
 
 @delegates(reproduce)
@@ -109,17 +112,19 @@ UNLABELLED = {'C1','C2','C3'}    # claims that ask no labels
 
 def _run(names, options, out):
     "Rows of these claims; of several processes the first writes and speaks"
-    first,file = processes()[0]==0,out/'rows.jsonl'
     asked,trained = ([c for c in names if c in known] for known in (CLAIMS|READINGS, TRAINED))
     studies = _studies(options, out, asked) if asked else []
-    if first and file.exists(): os.replace(file, file.with_name('rows.before.jsonl'))
-    rows = Results(file if first else None)
-    for i,study in enumerate(studies): _ask(study, asked, rows, out, names==asked, f'_{i+1}'*bool(i))
-    if len(studies)>1: compared(*studies, rows)
-    if trained:
-        runs = _digits_runs(out/'runs.jsonl', options['device'])
-        for c in trained: TRAINED[c](runs, rows, screen=[])
+    with _first_beside(out/'rows.jsonl') as new:
+        rows = Results(new)
+        for i,study in enumerate(studies): _ask(study, asked, rows, out, names==asked, f'_{i+1}'*bool(i))
+        if len(studies)>1: compared(*studies, rows)
+        if trained:
+            runs = _digits_runs(out/'runs.jsonl', options['device'])
+            for c in trained: TRAINED[c](runs, rows, screen=[])
+    rows.path = new and out/'rows.jsonl'
     return rows
+
+def _first_beside(file): return beside(file) if processes()[0]==0 else nullcontext()
 
 def _studies(options, out, asked):
     "The study that options ask for, and that of the network beside it"
@@ -162,11 +167,11 @@ def _first_look(study, out, which='', n=64):
         import matplotlib.pyplot as plt
         fig,ax = plt.subplots(figsize=(4.2,3.4), layout='constrained')
         said = f'{study.name}: mean energy of {len(some)} pictures'
-        plot_map(seen.mean(), ax).set_title(said, fontsize=9)
-        out.mkdir(parents=True, exist_ok=True)
+        plot_map(seen.mean(), ax).set_title(plain(said), fontsize=9)
         over = study.over()
-        fig.savefig(out/f'first_look{which}.png', dpi=110)
-        over.savefig(out/f'over{which}.jpg', dpi=110, pil_kwargs=dict(quality=85))
+        with replacing(out/f'first_look{which}.png') as part: fig.savefig(part, dpi=110, format='png')
+        with replacing(out/f'over{which}.jpg') as part:
+            over.savefig(part, dpi=110, format='jpeg', pil_kwargs=dict(quality=85))
         plt.close(fig)
         plt.close(over)
     return seconds
@@ -240,11 +245,10 @@ def _own_outputs(net, classes):
 
 def _digits_runs(out, device=None, seeds=5):
     "Runs on digits for C7 and C8: one-hot, + U(1), + random angles, as 53_from_scratch chose them"
-    if processes()[0]==0 and out.exists(): os.replace(out, out.with_name('runs.before.jsonl'))
-    from_first(None)                          # nobody reads what is being put aside
     how = dict(model='fastnet_small', epochs=10, batch_size=64, optimizer='sgd', lr=.1, small=True)
     arms = standard_arms(.03)[:3]
-    return paired(arms, range(seeds), task('digits'), out=out, device=device, **how)
+    with _first_beside(out) as new:
+        return paired(arms, range(seeds), task('digits'), out=new, device=device, **how)
 
 # %% ../nbs/34_cli.ipynb #1cc5c007
 import contextlib,hashlib,io,re,shlex,subprocess
@@ -265,7 +269,7 @@ def stored_rows(folder=None, runs=False):
     rows = Results()
     for f in files: rows.extend(Results.load(f) if runs or not f.name.startswith('runs') else ())
     if rows: return rows
-    raise FileNotFoundError(f'no rows in {root}' if folder else NOT_HERE.replace('\n', ' '))
+    raise FileNotFoundError(f'no rows in {root} yet' if folder else NOT_HERE.replace('\n', ' '))
 
 class Job(namedtuple('Job', 'command rows seconds words why')):
     "A command, the stored rows that it made, its words today, and why it cannot be run here"
@@ -318,6 +322,9 @@ def remake(out, stored=None, **how):
     "Run what made the stored rows, one command after another; those whose rows are there are skipped"
     out,nbs = Path(out).resolve(),Path(stored or Path(u1nb.__file__).parents[1]/'nbs/results').resolve().parent
     plan = jobs(stored_rows(stored, runs=True), nbs)
+    with alone(out/'remake'): _remake(plan, out, nbs, how)
+
+def _remake(plan, out, nbs, how):
     there = [j for j in plan if (out/f'{j.stem}.jsonl').exists()]
     todo = [j for j in plan if not j.why and j not in there]
     print(_planned(plan, there, todo), flush=True)
@@ -336,7 +343,7 @@ def _planned(plan, there, todo):
     for j in plan:
         if j.why and j not in there: cannot.setdefault(j.why, []).append(j)
     together = [Job('', sum((j.rows for j in js), []), sum(j.seconds for j in js), [],
-                    f'{len(js)} commands: {why}') for why,js in cannot.items()]
+                    f'{len(js)} command{"s"*(len(js)>1)}: {why}') for why,js in cannot.items()]
     time = _duration(sum(j.seconds for j in todo))
     head = f'{len(plan)} commands made the stored rows; {len(there)} are done.'
     ask = f'{len(todo)} to run, about {time} on a machine as fast as that of the rows:'
@@ -402,17 +409,43 @@ def main(
     name:str|None=None, # of a command; the program's name says if None
     argv=None,          # its options; those of this process if None
 ):
-    "Run a command; what is wrong is said in one line"
+    "Run a command; what is wrong, or what stopped it, is said in one line"
     argv = sys.argv[1:] if argv is None else list(argv)
     name = name or Path(sys.argv[0]).stem.removeprefix('u1nb-')
     if name not in COMMANDS: name = argv.pop(0) if argv else ''
     if name not in COMMANDS: sys.exit(f'no command {name!r}; there are {", ".join(COMMANDS)}')
     func = COMMANDS[name]
     options = vars(anno_parser(func, f'u1nb-{name}').parse_args(argv))
-    try: func(**{k:v for k,v in options.items() if k not in ('pdb','xtra')})
+    for f in (sys.stdout, sys.stderr):
+        if hasattr(f, 'reconfigure'): f.reconfigure(errors='backslashreplace')   # names that are no Unicode
+    try:
+        with _stoppable(): func(**{k:v for k,v in options.items() if k not in ('pdb','xtra')})
+    except KeyboardInterrupt as e:
+        print(f'u1nb-{name} was stopped. What was done is kept in {options["out"]}; '
+              'the same command goes on from there', file=sys.stderr, flush=True)
+        sys.exit(128+(e.args or [signal.SIGINT])[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError) as e:
         if os.environ.get('U1NB_DEBUG'): raise
         sys.exit(f'u1nb-{name}: {e}')
+
+# %% ../nbs/34_cli.ipynb #87898516
+class Stopped(KeyboardInterrupt): "By the signal of this number: Ctrl-C, or what schedulers send"
+
+@contextmanager
+def _stoppable():
+    "SIGTERM stops a command as Ctrl-C does; a stop that falls into a callback, which drops it, comes again"
+    def stop(number, _): raise Stopped(number)
+    def dropped(o):
+        if not isinstance(o.exc_value, Stopped): return sys.__unraisablehook__(o)
+        threading.Timer(.01, signal.raise_signal, o.exc_value.args).start()
+    main = threading.current_thread() is threading.main_thread()
+    before = {s:signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if main}
+    for s in before: before[s] is signal.SIG_IGN or signal.signal(s, stop)
+    hook,sys.unraisablehook = sys.unraisablehook,dropped
+    try: yield
+    finally:
+        for s,was in before.items(): signal.signal(s, was or signal.SIG_DFL)
+        sys.unraisablehook = hook
 
 # %% ../nbs/34_cli.ipynb #1f1010dd
 if __name__=='__main__' and '__file__' in globals(): main()   # what launchers call

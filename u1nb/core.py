@@ -6,12 +6,14 @@
 __all__ = ['Interval', 'plane', 'test_tensor', 'rng', 'smallest_effect', 'interval_text', 'Results']
 
 # %% ../nbs/00_core.ipynb #6c8aadae
-import ast,atexit,hashlib,inspect,json,math,os,platform,re,shlex,subprocess,sys,textwrap,time
+import ast,atexit,errno,glob,hashlib,html,inspect,itertools,json,math,os,platform,re,shlex,shutil
+import subprocess,sys,textwrap,time,warnings
 from collections import namedtuple
-from contextlib import contextmanager
+from contextlib import ExitStack,contextmanager
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
+from numbers import Integral,Real
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, torch
@@ -40,7 +42,7 @@ def alt_text(fig)->str:
     axs = [a for a in fig.axes if a not in bars and a.get_visible()]
     legends = fig.legends+[l for a in axs if (l:=a.get_legend())]
     def said(head, words):
-        words = dict.fromkeys(' '.join(w.split()) for w in words if w.strip())
+        words = dict.fromkeys(' '.join(w.replace(r'\$', '$').split()) for w in words if w.strip())
         return f'{head}: {", ".join(words)}' if words else ''
     def ticks(axis): return [w for t in axis.get_ticklabels() if re.search('[^\\W\\d_]{2}', w:=t.get_text())]
     parts = [fig.get_suptitle(), said(f'{len(axs)} panels' if len(axs)>1 else 'shown', [a.get_title() for a in axs]),
@@ -73,6 +75,35 @@ def test_tensor(
     a,b = torch.as_tensor(actual),torch.as_tensor(expected)
     torch.testing.assert_close(a, b, rtol=tol, atol=tol, equal_nan=True)
 test_tensor.__test__ = False  # a helper, not a test that pytest should collect
+
+# %% ../nbs/00_core.ipynb #bc9b9b21
+def checked(
+    what:str,         # its name, for the error
+    v,                # what was given
+    allowed='[1,inf)',# an interval such as '[0,1)' or '(0,inf)'
+    whole=False,      # whole numbers only?
+):                    # v
+    "The number given, if it is finite and lies in an interval"
+    lo,hi = (float(o) for o in allowed[1:-1].split(','))
+    if isinstance(v, Integral if whole else Real) and math.isfinite(v) and lo<=v<=hi:
+        if not (v==lo and allowed[0]=='(' or v==hi and allowed[-1]==')'): return v
+    where = f'in {allowed}' if hi<math.inf else f'{"at least" if allowed[0]=="[" else "above"} {lo:g}'
+    raise ValueError(f'{what} is a {"whole " if whole else ""}number, and is {where}; got {v!r}')
+
+# %% ../nbs/00_core.ipynb #b73f267c
+def whole_numbers(
+    v,                # what was given: a Tensor, an array or a list
+    n:int,            # how many they are to be
+    what='labels',    # their name, for the error
+    least:int=0, most:int=2**20-1, # labels below a million: each class costs memory
+):                    # (n,) int64 on the CPU
+    "Integers in a range, as a tensor of their own"
+    y = np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v)
+    if y.shape!=(n,): raise ValueError(f'{n} {what} are needed; got shape {y.shape}')
+    if n and y.dtype.kind not in 'biu': raise ValueError(f'{what} are integers; got {y.dtype}')
+    bad = np.flatnonzero((y<least)|(y>most))
+    if len(bad): raise ValueError(f'{what} are from {least} to {most}; got {y[bad[0]]}, at {bad[0]}')
+    return torch.from_numpy(y.astype(np.int64))
 
 # %% ../nbs/00_core.ipynb #67653e52
 def rng(
@@ -143,9 +174,8 @@ def add(self:Results,
     row |= {'seconds':round(now-self._t, 2), **cols, 'commit':commit(), 'versions':versions()}
     row['command'],self._t = row.get('command') or command(),now
     row = _plain({**{k:row[k] for k in COLUMNS if k in row}, **row, **_infinite(row)})
+    if self.path: append_line(self.path, _line(row))
     self.append(row)
-    if self.path:
-        with self.path.open('a', encoding='utf-8') as f: f.write(_line(row))
     return row
 
 # %% ../nbs/00_core.ipynb #c38da8bb
@@ -153,7 +183,9 @@ def add(self:Results,
 COLUMNS = """claim reading rules key model data layer value lo hi se df n groups pictures control
              verdict smallest demo seconds device commit versions command""".split()
 
-def _line(row): return json.dumps(row, ensure_ascii=False)+'\n'
+def _line(row):
+    "A row as bytes; what is no Unicode (a file's name may be such) as JSON's \\udce9"
+    return json.dumps(row, ensure_ascii=False).encode('utf-8', 'backslashreplace')+b'\n'
 
 def _plain(v):
     "Numbers, lists and text that JSON knows; NaN and infinity become None"
@@ -211,10 +243,15 @@ def _table(self:Results):
     head = f'{len(self)} rows{", of which the first 12" if len(self)>12 else ""}'
     return pd.DataFrame(texts[:12], columns=shown[:7]), '; '.join([head, *same])
 
+def table_html(table, **how):
+    "A DataFrame as HTML; its texts are no markup, nor mathematics"
+    import pandas as pd
+    with pd.option_context('display.html.use_mathjax', False): return table.to_html(border=0, **how)
+
 @patch
 def _repr_html_(self:Results):
     table,said = self._table()
-    return f'{table.to_html(index=False, border=0)}<p>{said}</p>'
+    return f'{table_html(table, index=False)}<p class="tex2jax_ignore">{html.escape(said)}</p>'
 
 @patch
 def __repr__(self:Results):
@@ -291,7 +328,7 @@ def save(self:Results,
     if end not in _ENDS: raise ValueError(f'rows go to .jsonl or .parquet; got {Path(path).name}')
     with replacing(path) as part:
         if end=='.parquet': _write_parquet(self, part)
-        else: part.write_text(''.join(map(_line, self)), encoding='utf-8')
+        else: part.write_bytes(b''.join(map(_line, self)))
     return Path(path)
 
 @patch(cls_method=True)
@@ -302,28 +339,100 @@ def load(cls:Results,
     p,res = Path(path),cls()
     files = sorted(f for f in p.iterdir() if f.suffix in _ENDS) if p.is_dir() else [p]
     if not files or not files[0].exists(): raise FileNotFoundError(f'no rows {_ENDS} at {p}')
-    for f in files: res.extend(_read_parquet(f) if f.suffix=='.parquet' else _read_lines(f))
+    for f in files:
+        for at,row in _read_parquet(f) if f.suffix=='.parquet' else _read_lines(f):
+            res.append(_checked(row, f'{f}, {at}'))
     return res
 
 # %% ../nbs/00_core.ipynb #d4281f73
 _ENDS = ('.jsonl','.parquet')
 
+def this_process()->str:
+    "The name of the machine and the number of this process on it"
+    return f'{platform.node()}-{os.getpid()}'
+
+def ended(process)->bool:
+    "Did this process end? Known of the processes of this machine only"
+    host,_,number = process.rpartition('-')
+    if host!=platform.node() or os.name!='posix' or not number.isdigit(): return False
+    try: os.kill(int(number), 0)
+    except ProcessLookupError: return True
+    except OSError: pass
+    return False
+
 @contextmanager
 def replacing(path):
-    "A file beside `path` to write to, put in its place at the end"
+    "A file beside `path` to write to, put in its place at the end; what ended processes left is removed"
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.{this_process()}.part')
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for o in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
+            if ended(o.name[len(path.name)+2:-5]): o.unlink(missing_ok=True)
         yield part
         os.replace(part, path)
+    except OSError as e:
+        if e.filename not in (None, part, str(part)): raise
+        raise OSError(e.errno or errno.EIO, e.strerror or str(e), str(path)) from e
     finally: part.unlink(missing_ok=True)
 
-def _read_lines(file):
-    for k,line in enumerate(file.read_text(encoding='utf-8').splitlines()):
-        try: yield json.loads(line)
-        except ValueError as e: raise ValueError(f'{file}, line {k+1}: no row; was a run cut off?') from e
+# %% ../nbs/00_core.ipynb #df8d09e0
+def append_line(path, line):
+    "Add a line to a file, whole or not at all; one that was cut off there before is put aside"
+    _mend(path)
+    with path.open('ab', buffering=0) as f:
+        end = f.seek(0, 2)
+        try:
+            while line: line = line[f.write(line):]
+        except BaseException as e:
+            f.truncate(end)
+            if isinstance(e, OSError): raise OSError(e.errno, e.strerror, str(path)) from e
+            raise
 
+def _mend(path):
+    "Give the last line of a file its end, or put it aside where it is not whole"
+    size = -1
+    while size!=(size := path.stat().st_size if path.exists() else 0):
+        if not size: return
+        with path.open('rb') as f:
+            f.seek(-1, 2)
+            if f.read()==b'\n': return
+        time.sleep(.1)                      # does another process write its last line just now?
+    data = path.read_bytes()
+    start = data.rfind(b'\n')+1
+    try: _row(data[start:])
+    except ValueError:
+        half = path.with_name(f'{path.name}.half')
+        with half.open('ab') as f: f.write(data[start:]+b'\n')
+        os.truncate(path, start)
+        warnings.warn(f'{path} ends in half a row, of a run that was cut off; it is put aside, in {half.name}')
+    else:
+        with path.open('ab') as f: f.write(b'\n')
+
+#: columns without which a row is none, and those without which it is no row of a run
+NEEDED,OF_RUNS = ('claim','reading','key','control'),('arm','seed','value','memory','diverged','model','data')
+
+def _row(line):
+    try: return json.loads(line.decode('utf-8', 'surrogateescape'))
+    except RecursionError as e: raise ValueError('too deeply nested') from e
+
+def _checked(row, where):
+    "A row that has what all code selects by"
+    if not isinstance(row, dict): raise ValueError(f'{where}: a row is a JSON object, not {str(row)[:60]!r}')
+    if lacking:=[c for c in NEEDED+OF_RUNS*(row.get('claim')=='runs') if c not in row]:
+        raise ValueError(f'{where}: the row lacks {", ".join(lacking)}; it has {", ".join(map(str, row))[:200]}')
+    return row
+
+def _read_lines(file):
+    lines = file.read_bytes().split(b'\n')            # not at what else Unicode calls the end of a line
+    for k,line in enumerate(lines):
+        if not line.strip(): continue
+        try: yield f'line {k+1}', _row(line)
+        except ValueError as e:
+            if k<len(lines)-1: raise ValueError(f'{file}, line {k+1}: no row ({e})') from e
+            warnings.warn(f'{file}, line {k+1}, is half a row, of a run that was cut off; it is left out')
+
+# %% ../nbs/00_core.ipynb #feba6351
 def _write_parquet(rows, file):
     "Numbers (NaN for None), text and truths as they are; other columns as JSON text"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -331,36 +440,111 @@ def _write_parquet(rows, file):
     for c in dict.fromkeys(k for r in rows for k in r):
         values = [(math.nan if r[c] is None else r[c]) if c in r else None for r in rows]
         kinds = {type(v) for v in values}-{type(None)}
-        if not (kinds<={int,float} or kinds in ({str},{bool})):
+        if not (kinds<={int,float} or kinds=={bool} or kinds=={str} and _unicode(values)):
             values = [json.dumps(r[c]) if c in r else None for r in rows]
             texts.append(c)
         columns[c] = pa.array(values)
     pq.write_table(pa.table(columns).replace_schema_metadata({'json':json.dumps(texts)}), file)
 
+def _unicode(texts): return not any(re.search(r'[\ud800-\udfff]', t) for t in texts if t)
+
 def _read_parquet(file):
-    import pyarrow.parquet as pq
-    table = pq.read_table(file)
-    texts = json.loads((table.schema.metadata or {}).get(b'json', b'[]'))
-    def value(c, v): return json.loads(v) if c in texts else None if v!=v else v
-    return [{c:value(c, v) for c,v in r.items() if v is not None} for r in table.to_pylist()]
+    import pyarrow as pa, pyarrow.parquet as pq
+    try:
+        table = pq.read_table(file)
+        texts = json.loads((table.schema.metadata or {}).get(b'json', b'[]'))
+        def value(c, v): return json.loads(v) if c in texts else None if v!=v else v
+        for k,r in enumerate(table.to_pylist()):
+            yield f'row {k+1}', {c:value(c, v) for c,v in r.items() if v is not None}
+    except (pa.ArrowException,ValueError) as e: raise ValueError(f'{file} holds no rows ({e})') from e
 
 # %% ../nbs/00_core.ipynb #db4e278f
 def write_tensors(path, tensors, **text)->Path:
     "Write {name: Tensor} and text (or what JSON knows) as safetensors, whole or not at all"
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     said = {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()}
     tensors = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
-    with replacing(path) as part: save_file(tensors, part, said)
+    with replacing(path) as part:
+        try: save_file(tensors, part, said)
+        except SafetensorError as e: raise OSError(errno.EIO, f'{path} cannot be written ({e})') from e
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #8a972223
-def read_tensors(path)->tuple:
-    "The tensors {name: Tensor} of a safetensors file, and the text {name: str} beside them"
+@contextmanager
+def tensor_file(path, kind='pt'):
+    "A safetensors file that is open for reading; an error names it"
     from safetensors import SafetensorError,safe_open
     try:
-        with safe_open(path, 'pt') as f:
-            return {k:f.get_tensor(k).clone() for k in f.keys()}, dict(f.metadata() or {})
-    except SafetensorError as e: raise ValueError(f'{path} cannot be read: was it cut off? ({e})') from e
+        with safe_open(path, kind) as f: yield f
+    except FileNotFoundError: raise
+    except (SafetensorError,OSError) as e:
+        raise ValueError(f'{path} cannot be read: was it cut off? ({e})') from e
+
+def read_tensors(path)->tuple:
+    "The tensors {name: Tensor} of a safetensors file, and the text {name: str} beside them"
+    with tensor_file(path) as f:
+        return {k:f.get_tensor(k).clone() for k in f.keys()}, dict(f.metadata() or {})
+
+# %% ../nbs/00_core.ipynb #ac3b0e85
+@contextmanager
+def alone(path):
+    "Be the only process that writes to `path`; where another does, it is named"
+    import filelock
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock,who = filelock.FileLock(path.with_name(f'.{path.name}.lock')),path.with_name(f'.{path.name}.holder')
+    def holder(): return who.read_text('utf-8', 'replace') if who.exists() else 'another process'
+    try: lock.acquire(timeout=10 if ended(holder().split(' ')[0]) else .3)  # what it started ends soon after it
+    except filelock.Timeout as e:
+        raise BlockingIOError(f'{path} is being written by {holder()}. Wait for its end, or give another') from e
+    except NotImplementedError: warnings.warn(f'{path.parent} has no locks; let no other process write there')
+    try:
+        since = time.strftime('%Y-%m-%d %H:%M:%S')
+        who.write_text(f'{this_process()} since {since}: {command()}', 'utf-8', 'backslashreplace')
+        yield path
+    finally:
+        who.unlink(missing_ok=True)
+        lock.release()
+
+@contextmanager
+def alone_of_all(path):
+    "The same where several processes share the work: the first holds it"
+    with ExitStack() as stack:
+        with together():
+            if processes()[0]==0: stack.enter_context(alone(path))
+        yield
+
+def put_aside(path, why):
+    "Rename a stored file that cannot be used, and say so: it is made again"
+    os.replace(path, aside := path.with_name(f'{path.name}.damaged'))
+    warnings.warn(f'{path} cannot be used ({why}). It is put aside, in {aside.name}, and made again')
+
+def usable(path)->bool:
+    "Is there a file of tensors? One that cannot be read is put aside"
+    if not path.exists(): return False
+    try:
+        with tensor_file(path): return True
+    except ValueError as e: put_aside(path, e.__cause__)
+    return False
+
+@contextmanager
+def beside(path):
+    "A file to write rows to, which takes the place of `path` at the end; an earlier one is kept"
+    path = Path(path)
+    new = path.with_name(f'{path.name}.unfinished')
+    new.unlink(missing_ok=True)
+    yield new
+    if not new.exists(): return
+    if path.exists():
+        names = (path.with_name(f'{path.stem}.before{k}{path.suffix}') for k in itertools.count(1))
+        with replacing(next(o for o in names if not o.exists())) as part: shutil.copyfile(path, part)
+    os.replace(new, path)
+
+# %% ../nbs/00_core.ipynb #1e58b2f3
+def plain(text)->str:
+    "Text of a user's for a figure: `$` is a dollar, no sign of mathematics; what is no Unicode stays legible"
+    return str(text).encode('utf-8', 'backslashreplace').decode().replace('$', r'\$')
 
 # %% ../nbs/00_core.ipynb #bf5278bb
 @lru_cache(1024)

@@ -15,9 +15,11 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
+from .core import plain
 from .stats import *
 from .stats import draws_interval
 from .stats import group_ids,group_sums
+from .core import whole_numbers
 
 # %% ../nbs/10_energy.ipynb #e50bcc1a
 def energy(
@@ -37,6 +39,7 @@ def density(
     E:Tensor, # (…,H,W) energy, ≥ 0
 )->Tensor:    # (…,H,W) float64 that sums to 1 over each map; NaN where a map is 0 everywhere
     "Share of a map's energy at each site"
+    if E.is_complex(): raise ValueError(f'energy is a real number; got {E.dtype}')
     E = E.double()
     s = E.sum((-2,-1), keepdim=True)
     if (E>=0).all() and s.isfinite().all(): return E/s.masked_fill(s==0, math.nan)
@@ -54,6 +57,7 @@ def energy_density(
 def _square_sums(acts):
     "Energy (B,H,W) and energy per channel (B,C), both float64, of activations of any size"
     if acts.ndim!=4: raise ValueError(f'activations are (B,C,H,W); got shape {tuple(acts.shape)}')
+    if not acts.is_floating_point(): raise ValueError(f'activations are floating point; got {acts.dtype}')
     step = max(1, len(acts) if acts.is_cuda else 2**19//max(1, acts[:1].numel()))
     e,c = (torch.cat(o) for o in zip(*(_sums(_wide(a)) for a in acts.split(step))))
     if e.device.type=='mps': e,c = e.cpu(), c.cpu()                # has no float64
@@ -75,6 +79,7 @@ def encircled_energy(
     "Energy within r ≤ ρ of the image centre, EE(ρ)"
     rho = torch.as_tensor(rho, dtype=torch.float64, device=p.device)
     if rho.ndim>1: raise ValueError(f'rho is a number or (R,); got shape {tuple(rho.shape)}')
+    if not (rho>=0).all(): raise ValueError(f'rho is a radius, at least 0; got {rho.tolist()}')
     inside = plane(*p.shape[-2:], device=p.device).r.flatten() <= rho.reshape(-1,1)+1e-9
     res = p.double().flatten(-2)@inside.double().T
     return res if rho.ndim else res[...,0]
@@ -316,15 +321,16 @@ class _Layer:
         if self.sums is None: self.sums = p.new_zeros(1, *p.shape[1:], device='cpu')
         was,now = tuple(self.sums.shape[1:]),tuple(p.shape[1:])
         if was!=now: raise ValueError(f'maps were {was}, now {now}; one observer takes one size')
-        labels = torch.full((B,), -1) if labels is None else torch.as_tensor(labels).cpu().flatten()
+        labels = [-1]*B if labels is None else torch.as_tensor(labels).cpu().flatten()
         index = torch.arange(n, n+B) if index is None else torch.as_tensor(index).cpu().flatten()
         if not len(labels)==len(index)==B:
             raise ValueError(f'{B} pictures with {len(labels)} labels and {len(index)} indices')
+        labels = whole_numbers(labels, B, least=-1)
         self.rows.append(torch.column_stack([index, labels, _scalars(p, E, c, rho).cpu()]))
         p = p.cpu()
         if keep: self.maps.append(p)
         ok = ~p[:,0,0].isnan()
-        slot = labels[ok].long().clamp(min=-1)+1
+        slot = labels[ok]+1
         self.sums = _grown(self.sums, max([0, *slot.tolist()])+1).index_add_(0, slot, p[ok])
 
     def merge(self, o):
@@ -514,7 +520,7 @@ def plot_concentration(
     def ends(o): return [o[k] for k in ('value','lo','hi')] if isinstance(o, dict) else o[:3]
     v,lo,hi = np.array([ends(o) for o in layers.values()], float).T
     ax.errorbar(range(len(v)), v, np.nan_to_num([v-lo, hi-v]), fmt='o-', capsize=3, label=label)
-    ax.set(xlabel='layer t', ylabel='κ(½)', xticks=range(len(v)), xticklabels=list(layers))
+    ax.set(xlabel='layer t', ylabel='κ(½)', xticks=range(len(v)), xticklabels=list(map(plain, layers)))
     if max(map(len, layers))>8: plt.setp(ax.get_xticklabels(), rotation=30, ha='right')
     ax.axhline(1, color='.7', lw=.8, zorder=0)
     if label: ax.legend()

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/40_explore.ipynb #a1a8d197
-import base64,io,math
+import base64,html,io,math
 from collections import namedtuple
 from functools import lru_cache
 import numpy as np, torch
@@ -310,8 +310,8 @@ def explore(
         try:
             jpeg,text = shown(v['network'], pictures[v['picture']], *(v[k] for k in ('layer','weights','padding')),
                               Move(*(v[k] for k in Move._fields)))
-            figure.value,said.value = jpeg,text
-        except Exception as e: said.value = f'<b>{type(e).__name__}</b>: {e}'
+            figure.value,said.value = jpeg,html.escape(text)
+        except Exception as e: said.value = f'<b>{type(e).__name__}</b>: {html.escape(str(e))}'
     def change(options=(), **values):
         "Change several controls, and show once"
         still.append(True)

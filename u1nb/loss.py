@@ -7,11 +7,11 @@ __all__ = ['class_angles', 'directions', 'simplex', 'U1Loss', 'OneHotU1Loss', 'a
 
 # %% ../nbs/20_loss.ipynb #2285af86
 import math
-from functools import wraps
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import generator,plane
+from fastcore.basics import patch
+from .core import checked,generator,plane
 from .extract import find_layer
 from .models import bottlenecks
 
@@ -22,7 +22,7 @@ def class_angles(
     seed:int=0,        # of the permutation or the draws
 )->Tensor:             # (K,) float64 radians in (-π,π]
     "An angle for every class"
-    if K<1: raise ValueError(f'K={K} classes have no angles; K is at least 1')
+    checked('K', K, whole=True)
     if not isinstance(scheme, str): return _given(K, scheme)
     g = generator(seed, 'class_angles', scheme)
     if scheme=='even':
@@ -31,9 +31,15 @@ def class_angles(
     if scheme=='random': return math.pi*(1-2*torch.rand(K, generator=g, dtype=torch.float64))
     raise ValueError(f"scheme is 'even', 'random' or K angles in radians; got {scheme!r}")
 
+def _reals(angles):
+    "Angles or vectors as float64; complex numbers are none"
+    if 'complex' in str(getattr(angles, 'dtype', '')):
+        raise ValueError(f'angles are radians; got {angles.dtype}, of which theta(z) is the angle')
+    return torch.as_tensor(angles, dtype=torch.float64).detach()
+
 def _given(K, angles):
     "K angles as given, wrapped to (-π,π]"
-    a = torch.as_tensor(angles, dtype=torch.float64).detach()
+    a = _reals(angles)
     if a.shape!=(K,): raise ValueError(f'{K} classes need {K} angles; got shape {tuple(a.shape)}')
     if not a.isfinite().all(): raise ValueError(f'angles are finite; got {a}')
     return math.pi-(math.pi-a).remainder(2*math.pi)
@@ -99,7 +105,7 @@ def _log_partition(s, D, least=12):
 # %% ../nbs/20_loss.ipynb #8eddb1be
 def _unit(angles):
     "(K,) angles or (K,D) unit vectors as (K,D) float64 unit vectors"
-    a = torch.as_tensor(angles, dtype=torch.float64).detach()
+    a = _reals(angles)
     if a.ndim not in (1,2) or not a.numel() or not a.isfinite().all():
         raise ValueError(f'angles are (K,) radians or (K,D) unit vectors, finite; got {a}')
     if a.ndim==1: return torch.stack([a.cos(), a.sin()], 1)
@@ -133,9 +139,12 @@ def _indices(i, n, B, what):
     return i.long()
 
 def _soft(p, B, K):
-    "(B,K) probabilities"
-    if p.shape!=(B,K) or not p.is_floating_point():
-        raise ValueError(f'soft targets are ({B},{K}) probabilities; got {p.dtype} {tuple(p.shape)}')
+    "(B,K) probabilities; the values are looked at on a CPU only, as those of `_indices`"
+    def no(got): raise ValueError(f'soft targets are ({B},{K}) probabilities; got {got}')
+    if p.shape!=(B,K) or not p.is_floating_point(): no(f'{p.dtype} {tuple(p.shape)}')
+    if p.device.type!='cpu' or torch.compiler.is_compiling(): return p
+    bad = ~((p>=0).all(1)&((p.sum(1, dtype=torch.float64)-1).abs()<.01))      # halves are rounded
+    if bad.any(): no(f'{p[bad][0].tolist()[:8]} in row {int(bad.int().argmax())}, sum {p[bad][0].sum():.3g}')
     return p
 
 # %% ../nbs/20_loss.ipynb #05ff2817
@@ -170,7 +179,8 @@ class U1Loss(nn.Module):
         else: t = self.targets.gather(0, _indices(target, K, B, 'target')[:,None].expand(-1, D))
         if mirrored is None: return t
         if D!=2: raise ValueError(f'labels are mirrored on the circle, D=2, not in D={D}')
-        if mirrored.shape!=(B,): raise ValueError(f'mirrored is ({B},) bool; got {tuple(mirrored.shape)}')
+        if mirrored.shape!=(B,) or mirrored.dtype!=torch.bool:
+            raise ValueError(f'mirrored is ({B},) bool; got {mirrored.dtype} {tuple(mirrored.shape)}')
         return torch.cat([torch.where(mirrored[:,None], -t[:,:1], t[:,:1]), t[:,1:]], 1)
 
     def _apply(self, fn, recurse=True):
@@ -193,7 +203,8 @@ class OneHotU1Loss(nn.Module):
         per_sample:bool=False,    # control: `angles` are (N,), one for each training picture
     ):
         super().__init__()
-        if not 0<=weight<math.inf: raise ValueError(f'weight is at least 0; got {weight}')
+        checked('weight', weight, '[0,inf)')
+        checked('label_smoothing', label_smoothing, '[0,1]')
         self.weight,self.label_smoothing,self.per_sample = weight,label_smoothing,per_sample
         self.u1 = None if angles is None or weight==0 else U1Loss(angles, form)
 
@@ -205,7 +216,8 @@ class OneHotU1Loss(nn.Module):
         mirrored=None,  # (B,) bool, see `U1Loss`
     )->dict:            # onehot and, unless the loss is plain one-hot, u1, unweighted
         "The two losses, for logging"
-        if logits.ndim!=2: raise ValueError(f'logits are (B,K); got shape {tuple(logits.shape)}')
+        if logits.ndim!=2 or not logits.is_floating_point():
+            raise ValueError(f'logits are (B,K) floating point; got {logits.dtype} {tuple(logits.shape)}')
         B,K = logits.shape
         target = _soft(target, B, K) if target.ndim==2 else _indices(target, K, B, 'target')
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -249,14 +261,14 @@ class U1Head(nn.Module):
     ):
         super().__init__()
         self.where = _one_of('where', where, ('feature','image'))
-        self.channels,self.D,self.seed = channels,D,seed
+        self.channels,self.D,self.seed = channels,checked('D', D, whole=True),seed
         if where=='image' and D!=2: raise ValueError(f"the image plane has 2 dimensions, not D={D}")
         if where=='image': self.log_scale = nn.Parameter(torch.empty(()))
         else:
             self.weight = nn.Parameter(torch.empty(D, channels))
             self.bias = nn.Parameter(torch.empty(D))
         self.reset_parameters()
-        self._asked,self._seen,self._call,self._u,self._handle = False,0,0,None,None
+        self.layer,self._call,self._hooks,self._asked,self._seen,self._u = None,None,(),False,0,None
 
     @torch.no_grad()
     def reset_parameters(self):
@@ -269,10 +281,15 @@ class U1Head(nn.Module):
     def forward(self,
         acts:Tensor,  # (B,C,H,W) activations
     )->Tensor:        # (B,D) float32 or wider, under autocast too
-        "u of each picture"
+        "u of each picture; of an attached head what it is given, see `attach_u1`"
+        return self.read(acts) if self.layer is None else acts
+
+    def read(self, acts):
+        "u of each picture (B,D), attached or not"
         shape = tuple(acts.shape) if isinstance(acts, Tensor) else type(acts).__name__
-        if len(shape)!=4 or shape[1]!=self.channels:
-            raise ValueError(f'this head reads a map (B,{self.channels},H,W); got {shape}')
+        if len(shape)!=4 or shape[1]!=self.channels or not acts.is_floating_point():
+            got = f'{shape} {acts.dtype}' if isinstance(acts, Tensor) else shape
+            raise ValueError(f'this head reads a map (B,{self.channels},H,W); got {got}')
         wide = torch.promote_types(acts.dtype, torch.float32)
         with torch.autocast(acts.device.type, enabled=False):
             if self.where=='feature':
@@ -280,17 +297,6 @@ class U1Head(nn.Module):
                 return F.linear(mean, self.weight.to(wide), self.bias.to(wide))
             z = _order(acts.to(wide, copy=True))    # the network may overwrite the map in place
             return (self.log_scale.double().exp()*z).to(wide)
-
-    def _hook(self, module, inputs, out):
-        "After each call of the tapped module: u of the wanted call, if anyone asked"
-        if not self._asked: return
-        if self._seen==self._call: self._u = self(out)
-        self._seen += 1
-
-    def _take(self):
-        "The u of this forward, once"
-        u,self._u,self._seen,self._asked = self._u,None,0,False
-        return u
 
 def _order(a):
     "(B,2) float64: the order parameter of maps (B,C,H,W), 0 where a map is 0 everywhere"
@@ -301,27 +307,35 @@ def _order(a):
     return E@e/s.masked_fill(s==0, 1)
 
 # %% ../nbs/20_loss.ipynb #2777dcf7
-class _Asked:
-    "Mixed into the class of a network that has a U1Head"
-    def forward(self, *args, u1=False, **kwargs):
-        if not u1: return super().forward(*args, **kwargs)
-        self.u1._asked = True
-        try: out = super().forward(*args, **kwargs)
-        finally: u = self.u1._take()
-        logits = out.get('logits') if isinstance(out, dict) else out     # a dict: Hugging Face's
-        if not isinstance(logits, Tensor):
-            raise TypeError(f'{type(self).__name__} returned a {type(out).__name__}, not a tensor of logits; '
-                'build it without auxiliary outputs (aux_logits=False)')
-        if u is None: raise RuntimeError(f'{type(self).__name__} did not reach {self.u1.layer!r}')
-        return logits, u
+@patch
+def _before(self:U1Head, model, args, kwargs):
+    "Before each forward of the network: is u wanted?"
+    self._asked,self._seen,self._u = bool(kwargs.get('u1')),0,None
+    return args, {k:v for k,v in kwargs.items() if k!='u1'}
 
-def _methods(cls):
-    "Of a `cls` with a head: trainers read the signature of forward, and a Sequential runs what it ran"
-    @wraps(cls.forward)
-    def forward(self, *args, **kwargs): return _Asked.forward(self, *args, **kwargs)
-    def steps(self): return (m for name,m in self._modules.items() if name!='u1')
-    own = dict(__module__=cls.__module__, forward=forward)
-    return own|dict(__iter__=steps) if issubclass(cls, nn.Sequential) else own
+@patch
+def _tap(self:U1Head, module, args, out):
+    "After each call of the tapped module: u of the wanted call, if anyone asked"
+    if not self._asked: return
+    if self._seen==self._call: self._u = self.read(out)
+    self._seen += 1
+
+@patch
+def _after(self:U1Head, model, args, out):
+    "After each forward: logits and u, if u was wanted; after an error too, without `out`"
+    (asked,u),self._asked,self._u = (self._asked,self._u),False,None
+    if not asked or out is None: return
+    name,logits = type(model).__name__,out.get('logits') if isinstance(out, dict) else out  # Hugging Face's
+    if not isinstance(logits, Tensor):
+        raise TypeError(f'{name} returned a {type(out).__name__}, not a tensor of logits; '
+            'build it without auxiliary outputs (aux_logits=False)')
+    if u is None: raise RuntimeError(f'{name} did not reach {self.layer!r}')
+    return logits, u
+
+def real_weights(model):
+    "Fail where parameters are complex"
+    bad = [k for k,p in model.named_parameters() if p.is_complex()]
+    if bad: raise ValueError(f'{type(model).__name__} has complex parameters, {bad[0]!r}; they are real numbers')
 
 def _reading(model, size, layer):
     "Key, call and channels C of the layer to read"
@@ -349,23 +363,24 @@ def attach_u1(
     "Give a classifier a second output u from its bottleneck, as its submodule `u1`"
     name = type(model).__name__
     if hasattr(model, 'u1'): raise ValueError(f'{name} has a `u1` already; detach_u1 takes a U1Head away')
-    if 'forward' in vars(model): raise ValueError(f'the forward of this {name} was replaced; attach before')
+    real_weights(model)
     key,call,C = _reading(model, size, layer)
     head = U1Head(C, where, D, seed)
     p = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     model.u1 = head.to(p.device, torch.promote_types(p.dtype, torch.float32))
     head._call,head.layer = call,key
-    head._handle = find_layer(model, key)[1].register_forward_hook(head._hook)
-    model.__class__ = type(name, (_Asked, type(model)), _methods(type(model)))
+    head._hooks = (model.register_forward_pre_hook(head._before, with_kwargs=True),
+        find_layer(model, key)[1].register_forward_hook(head._tap),
+        model.register_forward_hook(head._after, always_call=True))
     return model
 
 # %% ../nbs/20_loss.ipynb #9f2a39e9
 def detach_u1(
     model:nn.Module, # a model that `attach_u1` was given; changed in place
 )->nn.Module:        # the same model, as it was
-    "Take the head, its hook and the second output away"
-    if not isinstance(model, _Asked): raise ValueError(f'{type(model).__name__} has no U1Head')
-    model.u1._handle.remove()
+    "Take the head, its hooks and the second output away"
+    head = getattr(model, 'u1', None)
+    if not isinstance(head, U1Head): raise ValueError(f'{type(model).__name__} has no U1Head')
+    for h in head._hooks: h.remove()
     del model.u1
-    model.__class__ = type(model).__bases__[1]
     return model

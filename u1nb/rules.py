@@ -6,7 +6,7 @@
 __all__ = ['Clause', 'RULES', 'judge_clause', 'Rule', 'words', 'judge_cell', 'judge_claim']
 
 # %% ../nbs/30_rules.ipynb #4683ab97
-import math
+import math,re
 from collections import namedtuple
 from .core import *
 from .stats import holm
@@ -70,9 +70,14 @@ class Rule(namedtuple('Rule', 'claim reading asks clauses planes holm named unfi
         return as_table(head, 'half | number | asked | beside', map(line, self.clauses))
 
 # %% ../nbs/30_rules.ipynb #f83190c3
+#: what Markdown would not show as it is written; `_` within a word it does
+_SIGNS = r'[\\`*$|]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[:])|\b_|_\b'
+
+def _as_written(text): return re.sub(_SIGNS, r'\\\g<0>', str(text))
+
 def as_table(head, columns, lines):
     "A line of text and a table under it, as Markdown"
-    def cells(line): return ' | '.join(str(o).replace('|', '\\|') for o in line)
+    def cells(line): return ' | '.join(map(_as_written, line))
     rule,rows = '|'.join('---' for _ in columns.split('|')),map(cells, lines)
     return '\n'.join([head, '', *(f'| {r} |' for r in (columns, rule, *rows))])
 
@@ -501,7 +506,7 @@ class Compared(namedtuple('Compared', 'lines differ')):
         wide = [max(len(str(l[i])) for l in (self.head.split(' | '),*self.lines)) for i in range(7)]
         return '\n'.join(['  '.join(str(o).ljust(w) for o,w in zip(l, wide)).rstrip()
                           for l in (self.head.split(' | '),*self.lines)]+self.named())
-    def _repr_markdown_(self): return as_table('\n\n'.join(self.named()), self.head, self.lines)
+    def _repr_markdown_(self): return as_table('\n\n'.join(map(_as_written, self.named())), self.head, self.lines)
     def named(self, n=5):
         "The worst pairs in words"
         if not self.differ: return ['None differ.']

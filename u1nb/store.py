@@ -9,7 +9,8 @@ __all__ = ['Activations']
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import command, commit, processes, read_tensors, versions, write_tensors
+from .core import alone_of_all, command, commit, processes, read_tensors, tensor_file, versions
+from .core import write_tensors
 from .data import images
 from .extract import observe
 from .models import bottlenecks
@@ -72,8 +73,7 @@ class Activations:
         if self._rows: write_tensors(self._list(), {'files':torch.tensor(self._rows)}, **said)
 
 def _read(file, key=None):   # a tensor that reads the slice it is asked for; or the names of all
-    from safetensors import safe_open
-    with safe_open(file, 'np') as f: return f.get_slice(key) if key else list(f.keys())
+    with tensor_file(file, 'np') as f: return f.get_slice(key) if key else list(f.keys())
 
 # %% ../nbs/06_store.ipynb #2ca235e2
 class StoredArray:
@@ -104,6 +104,7 @@ def open(cls:Activations, path):
     if not self._list().exists():
         raise FileNotFoundError(f'{path} is not finished; the call that began it goes on with it')
     state,said = read_tensors(self._list())
+    if 'files' not in state or 'dtype' not in said: raise ValueError(f'{self._list()} lists no activations')
     self.dtype = said['dtype']
     self.load(state)
     return self
@@ -145,4 +146,5 @@ def extract(
     if layers in ('bottleneck','all'):
         found = bottlenecks(model, tuple(transform(pics[0][0]).shape[1:]))
         keys = [o.key for o in found][0 if layers=='all' else -1:]
-    return observe(model, pics, keys, Activations(out, dtype), transform, batch_size, device, save)
+    with alone_of_all(Path(out)/'index.safetensors'):
+        return observe(model, pics, keys, Activations(out, dtype), transform, batch_size, device, save)

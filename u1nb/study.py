@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 from .core import *
-from .core import code_digest,commit,from_first,processes,read_tensors,write_tensors
+from .core import code_digest,commit,from_first,plain,processes,put_aside,read_tensors,usable
+from .core import write_tensors
 from .stats import bootstrap
 from .data import Source,as_transform,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
@@ -194,7 +195,7 @@ class Passes:
 
     def _pass(self, observers, source, tag, net, layers, condition):
         file,said = self._file(observers, source, tag, layers, condition),{}
-        if file and from_first(file.exists()): said = load_pass(file, observers)
+        if file and from_first(file.exists()): said = _stored(file, observers)
         if said.get('done')!=str(len(source)):
             for o in observers: o.load({})
             how = dict(batch_size=self.batch_size, device=self.device, save=file, progress=self.bar)
@@ -210,6 +211,16 @@ class Passes:
                    observers=[described(o) for o in observers],
                    layers=[getattr(l, 'key', l) for l in layers])
         return self.folder/f'{_digest(key)}.safetensors'
+
+def _stored(file, observers):
+    "What a stored pass says of itself; one that is damaged is put aside, and made again"
+    try:
+        said = load_pass(file, observers)
+        if said.get('format')=='u1nb-pass': return said
+        why = 'it is no pass'
+    except Exception as e: why = e.__cause__ or repr(e)
+    if processes()[0]==0: put_aside(file, why)
+    return {}
 
 def _digest(said):
     text = json.dumps(said, sort_keys=True, default=str)
@@ -432,7 +443,7 @@ def kept(self:Passes, tag, make, pictures, transform, condition):
     said = dict(origin=self.origin(), code=code_digest(informative), tag=tag, condition=condition)
     said['pictures'] = [Source(o, transform).look() for o in pictures]
     file = self.folder and self.folder/f'{_digest(said)}.safetensors'
-    if file and from_first(file.exists()):
+    if file and from_first(processes()[0]==0 and usable(file)):
         found = read_tensors(file)[0]
         if self.bar is not None: self.bar.update(self.sizes[memo])
     else:
@@ -570,7 +581,7 @@ def over(self:Study, n=4):
         img,y = some[i]
         (acts,) = activations(self.model, img, self.bottleneck, self.transform).values()
         plot_over(self.view_of(img), energy_density(acts)[0], ax)
-        ax.set_title(some.classes[y], fontsize=9)
+        ax.set_title(plain(some.classes[y]), fontsize=9)
     return fig
 
 @patch

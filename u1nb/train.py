@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import generator,processes,read_tensors,rng,write_tensors
+from .core import checked,generator,processes,read_tensors,rng,whole_numbers,write_tensors
 from .data import Images,Subsets
-from .loss import OneHotU1Loss,attach_u1,nearest_angle
+from .loss import OneHotU1Loss,attach_u1,nearest_angle,real_weights
 from .nets import build
 
 # %% ../nbs/22_train.ipynb #13fdcfc3
@@ -31,7 +31,7 @@ def decode(
     from concurrent.futures import ThreadPoolExecutor
     from torchvision.transforms.v2 import functional as V
     from tqdm.auto import tqdm
-    if size<1: raise ValueError(f'size is a number of pixels, at least 1; got {size}')
+    checked('size', size, whole=True)
     def one(i):
         img = data[i][0]
         if img.size!=(size,size): img = V.center_crop(V.resize(img, [size], antialias=True), [size])
@@ -54,7 +54,7 @@ class Pictures(Subsets):
     def __post_init__(self):
         if self.x.dtype!=torch.uint8 or self.x.ndim!=4 or self.x.shape[1]!=self.x.shape[2]:
             raise ValueError(f'pictures are bytes (N,S,S,C), not {self.x.dtype} {[*self.x.shape]}')
-        self.y = torch.as_tensor(self.y, dtype=torch.long)
+        self.y = whole_numbers(self.y, len(self.x), most=len(self.classes)-1).to(self.x.device)
     def __len__(self): return len(self.x)
     def __repr__(self):
         S,K = self.x.shape[1],len(self.classes)
@@ -100,7 +100,7 @@ def _moments(x):
 class _Batches:
     "Batches of pictures; in training, those that fill no batch are left out of an epoch"
     def __init__(self, pictures, batch_size, seed, like):
-        if batch_size<1: raise ValueError(f'batch_size is at least 1; got {batch_size}')
+        checked('batch_size', batch_size, whole=True)
         if not len(pictures): raise ValueError(f'{pictures!r} holds no pictures')
         self.pictures,self.classes,self.batch_size = pictures,pictures.classes,batch_size
         self.seed,self.train = seed,like is None
@@ -124,9 +124,9 @@ class Resident(_Batches):
         if like is not None:
             if S!=like.resize: raise ValueError(f'decode at the same size: {like.resize}, not {S}')
             crop = like.size
-        self.flip,self.translate,self.size,self.resize = flip,translate,crop or S,S
+        self.flip,self.translate,self.size,self.resize = flip,translate,S if crop is None else crop,S
         if not 1<=self.size<=S: raise ValueError(f'a crop of {crop} does not fit {S} pixels')
-        if not 0<=translate<S: raise ValueError(f'translate is below {S} pixels; got {translate}')
+        checked('translate', translate, f'[0,{S})', whole=True)
         self.mean,self.std = pictures.moments() if like is None else (like.mean,like.std)
         self.device = pictures.x.device
 
@@ -203,6 +203,8 @@ class Streamed(_Batches):
         super().__init__(pictures, batch_size, seed, like)
         self.size,self.mean,self.std = size,(.485,.456,.406),(.229,.224,.225)     # ImageNet's
         if like is not None: self.size,self.mean,self.std = like.size,like.mean,like.std
+        checked('size', self.size, whole=True)
+        if workers is not None: checked('workers', workers, '[0,inf)', whole=True)
         self.workers = min(16, max(0, (os.cpu_count() or 1)-1)) if workers is None else workers
         self.device,self.flip,self.resize = torch.device('cpu'),flip,round(self.size*256/224)
     def to(self, device):
@@ -307,11 +309,14 @@ def recipe(
     ema:float=0.,                 # decay a step of averaged weights, which are judged; none if 0
 )->dict:
     "How a network is trained, with the optimiser's rates where none are given"
-    if epochs<1: raise ValueError(f'epochs is at least 1; got {epochs}')
+    checked('epochs', epochs, whole=True)
     if optimizer not in OPTIMIZERS: raise ValueError(f'optimizer is sgd or adamw, not {optimizer}')
     if precision not in ('no','bf16','fp16'): raise ValueError('precision is no, bf16 or fp16')
     rate,decay = OPTIMIZERS[optimizer]
     rate,decay = rate if lr is None else lr, decay if weight_decay is None else weight_decay
+    checked('lr', rate, '(0,inf)')
+    checked('weight_decay', decay, '[0,inf)')
+    checked('ema', ema, '[0,1)')
     return dict(epochs=int(epochs), optimizer=optimizer, lr=float(rate), weight_decay=float(decay),
         precision=precision, compile=compile, ema=float(ema))
 
@@ -347,6 +352,7 @@ def fit(
 )->'Fit':
     "Train; a run that was cut off goes on from its last epoch"
     how = recipe(**kwargs)
+    real_weights(model)
     if track and not out: raise ValueError(f'{track} writes into a folder: give `out`')
     if not hasattr(train, 'epoch'): raise TypeError(f'train is Resident or Streamed, not {train!r}')
     loss = nn.CrossEntropyLoss() if loss is None else loss
@@ -561,8 +567,8 @@ def _resume(self:_Run):
     was,now = meta['told'],self.told
     other = [f'{k} = {was.get(k)}, not {v}' for k,v in now.items() if was.get(k)!=v]
     if other: raise ValueError(f'{self.file} is a run with {"; ".join(other)}. Give another `out`')
-    self.model.load_state_dict(_part(tensors, 'model/'))
-    if self.averaged: self.averaged.load_state_dict(_part(tensors, 'ema/'))
+    _put_back(self.model, _part(tensors, 'model/'), self.file)
+    if self.averaged: _put_back(self.averaged, _part(tensors, 'ema/'), self.file)
     for i,p in enumerate(self._params()):
         for k,v in _part(tensors, f'optim/{i}/').items():
             self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
@@ -575,7 +581,18 @@ def _open(path):
     tensors,meta = read_tensors(path)
     if (meta.pop('format', None),meta.pop('version', None))!=('u1nb-run','1'):
         raise ValueError(f'{path} is no run of this `fit`. Delete it, or give another')
-    return tensors, {k:json.loads(v) for k,v in meta.items()}
+    try: meta = {k:json.loads(v) for k,v in meta.items()}
+    except ValueError as e: raise ValueError(f'{path} cannot be read: {e}. Delete it, or give another') from e
+    lacks = {'told','recipe','epoch','rows','scale'}-meta.keys()
+    if lacks: raise ValueError(f'{path} lacks {min(lacks)!r}. Delete it, or give another')
+    return tensors, meta
+
+def _put_back(model, tensors, path):
+    "Load what a run's file holds of a network"
+    bad = [k for k,v in tensors.items() if v.is_complex() or v.is_floating_point() and not v.isfinite().all()]
+    if bad: raise ValueError(f'{path} holds complex, infinite or NaN numbers in {bad[0]!r}')
+    try: model.load_state_dict(tensors)
+    except RuntimeError as e: raise ValueError(f'{path} does not fit {type(model).__name__}: {e}') from e
 
 def _part(tensors, of): return {k.removeprefix(of):v for k,v in tensors.items() if k.startswith(of)}
 
@@ -592,7 +609,7 @@ def restore(
     if not r: raise ValueError(f'{path} holds a network that `build` did not make')
     model = build(**r['net'])
     if u:=r['u1']: attach_u1(model, **u, size=r['size'])
-    model.load_state_dict(_part(tensors, 'ema/module.') or _part(tensors, 'model/'))
+    _put_back(model, _part(tensors, 'ema/module.') or _part(tensors, 'model/'), path)
     view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
     scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
     return model.eval(), v2.Compose(view+scale), meta

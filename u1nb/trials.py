@@ -7,12 +7,13 @@ __all__ = ['Arm', 'standard_arms', 'task', 'paired', 'differences']
 
 # %% ../nbs/23_trials.ipynb #ca7697eb
 import os,re,time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import Results,rng
+from .core import Results,alone,checked,plain,rng
 from .stats import bootstrap,sign_test,t_interval
 from .data import images
 from .loss import OneHotU1Loss,attach_u1,class_angles,directions,simplex
@@ -38,6 +39,7 @@ def standard_arms(
     where:str='feature',      # the head: 'feature' or 'image'
 )->list:                      # one-hot first
     "One-hot, one-hot + U(1), the same with random angles, and the arms that a gain must beat"
+    checked('weight', weight, '[0,inf)')
     u = Arm('onehot+u1', weight, form, where=where)
     def control(c, **kw): return replace(u, name=f'onehot+{c}', control=c, **kw)
     arms = [Arm('onehot'), u, replace(u, name='onehot+u1:random', scheme='random'),
@@ -81,6 +83,8 @@ def task(
     download:bool=False,   # let torchvision download what is missing
 )->'Task':
     "A data set as a task to train on"
+    for what,v in dict(size=size, n=n, n_test=n_test).items():
+        if v is not None: checked(what, v, whole=True)
     known = TASKS.get(re.sub('[^a-z0-9]+', '_', name.lower()))
     if size is None and not known:
         raise ValueError(f'give the size in pixels; known for {", ".join(TASKS)}, not for {name!r}')
@@ -140,6 +144,10 @@ def series(
     **kwargs,                   # of `recipe`
 )->dict:
     "What the runs of a series have in common"
+    checked('held', held, '[0,1)')
+    checked('label_noise', label_noise, '[0,1]')
+    checked('batch_size', batch_size, whole=True)
+    if per_class is not None: checked('per_class', per_class, whole=True)
     return dict(recipe=recipe(**kwargs), model=model, batch_size=batch_size, phase=phase, held=held,
         per_class=per_class, label_noise=label_noise, memory=memory, small=small, line=command_line)
 
@@ -164,17 +172,18 @@ def paired(
     if len({a.name for a in arms})<len(arms): raise ValueError('arms need names of their own')
     train,test = task.train.hold_out(how['held']) if how['held'] else (task.train, task.test)
     common,mine = _columns(task, train, test, how),Results()
-    res = Results(out if main else None, **common, small=how['small'], command=how['line'])
-    there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
     jobs = [(a, int(s)) for s in seeds for a in arms]
-    for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
-        want = {**common, **a.columns(seed)}
-        row = next((r for r in there if _is(r, want, how['memory'])), None)
-        if row is None:
-            fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
-            gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
-            row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
-        mine.append(row)
+    with alone(out) if out and main else nullcontext():
+        res = Results(out if main else None, **common, small=how['small'], command=how['line'])
+        there = Results.load(out).where(claim='runs') if out and Path(out).exists() else []
+        for a,seed in tqdm(jobs, **progress_bar(f'{task.name}, {how["phase"]}', progress and main)):
+            want = {**common, **a.columns(seed)}
+            row = next((r for r in there if _is(r, want, how['memory'])), None)
+            if row is None:
+                fitted = dict(out=runs and Path(runs)/_folder(want), device=device, track=track)
+                gave = _run(a, seed, _poorer(train, how, seed), test, task, how, workers, fitted)
+                row = res.add('runs', 'accuracy', **gave, **a.columns(seed))
+            mine.append(row)
     return mine
 
 # %% ../nbs/23_trials.ipynb #a3ae7ca6
@@ -339,11 +348,11 @@ def plot_forest(
     colors = ('#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#000000')   # Okabe, Ito
     for i,(name,g) in enumerate(d.groupby('series', sort=False)):
         mark,c,ends = 'osD^vPX'[i%7],colors[i%7],100*np.stack([g.value-g.lo, g.hi-g.value])
-        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=name)
+        ax.errorbar(100*g.value, g.y, xerr=ends, fmt=mark, color=c, ms=5, lw=1.6, label=plain(name))
     right = dict(transform=ax.get_yaxis_transform(), va='center', fontsize=8)
     for y,n in zip(d.y, d.n): ax.text(1.01, y, f'n={n:.0f}', **right)
     ticks = d.groupby('line', sort=False).y.mean()
-    ax.set(yticks=ticks, yticklabels=ticks.index, ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
+    ax.set(yticks=ticks, yticklabels=[*map(plain, ticks.index)], ylim=(d.y.max()+.6, -.6), xlabel='gain, points')
     if len({*d.series})>1: ax.legend(ncols=3, fontsize=8, loc='lower center', bbox_to_anchor=(.5,1))
     return ax
 
@@ -383,10 +392,12 @@ def train(
     asked,seeds = [*known] if arms=='all' else re.split(', *', arms),_seeds(seeds)
     unknown = [o for o in asked if o not in known]
     if unknown: raise ValueError(f'no arm {unknown[0]!r}; there are {", ".join(known)}')
-    size,stream = size or (224 if big else None),big or None
+    size,stream = 224 if big and size is None else size,big or None
     t = task(name, size, n, n_test, root=root, stream=stream, download=download)
     rows = paired([known[o] for o in asked], seeds, t, out=out, **kwargs)
-    if os.environ.get('RANK', '0')=='0': print(summary(rows, first=asked[0]).to_string(index=False))
+    if os.environ.get('RANK', '0')=='0':
+        print(summary(rows, first=asked[0]).to_string(index=False))
+        if len(seeds)<2: print('one seed has no interval: give --seeds 2 or more')
     return rows
 
 def _seeds(text):
