@@ -27,14 +27,14 @@ def to_rgb(img:Image.Image)->Image.Image:
     "A picture of any mode as people expect to see it: RGB of 8 bits, upright, without metadata"
     check_picture(img)
     img.load()
-    try: img = ImageOps.exif_transpose(img)
-    except Exception: pass                             # a broken EXIF block; its pixels may be fine
+    try: img = ImageOps.exif_transpose(img)                      # a copy
+    except Exception: img = img.copy()                 # a broken EXIF block; its pixels may be fine
     if img.mode=='F' or img.mode[0]=='I': img = _deep(img)
     elif img.has_transparency_data:
         if img.mode=='La': img = img.convert('LA')
         img = img.convert('RGBA')
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
-    img = img.convert('RGB')
+    if img.mode!='RGB': img = img.convert('RGB')
     img.info = {}
     return img
 
@@ -81,6 +81,13 @@ def open_rgb(file, name=None)->Image.Image:
     except UnidentifiedImageError as e:
         raise BadPicture(f'{name or file}: not a readable picture of {", ".join(FORMATS)}') from e
     except Exception as e: raise BadPicture(f'{name or file}: not a readable picture ({e})') from e
+
+@contextmanager
+def naming(i, data, *kinds):
+    "What goes wrong inside is the picture's, and says its number; but for errors of these kinds"
+    try: yield
+    except (BadPicture,MemoryError,*kinds): raise
+    except Exception as e: raise BadPicture(f'picture {i} of {data}: {type(e).__name__}: {e}') from e
 
 # %% ../nbs/02_data.ipynb #5b49e3f7
 def _mirror(n, d):
@@ -129,7 +136,7 @@ class Images(Subsets):
     def __getitem__(self, i):
         i = operator.index(i)
         if not -len(self)<=i<len(self): raise IndexError(f'no picture {i} in {self!r}')
-        return self.pictures[int(self.index[i])], int(self.labels[i])
+        with naming(i, self.name or 'Images'): return self.pictures[int(self.index[i])], int(self.labels[i])
     def __repr__(self):
         g = '' if self.groups is None else f', {len(set(self.groups))} groups'
         sizes = f'{len(self)} pictures, {len(self.classes)} classes{g}'
@@ -759,13 +766,6 @@ def _wrapped(i, data, name):
     with naming(i, name): item = data[i]
     with naming(i, name, TypeError): return to_rgb(_picture_label(item)[0])
 
-@contextmanager
-def naming(i, data, *kinds):
-    "What goes wrong inside is the picture's, and says its number; but for errors of these kinds"
-    try: yield
-    except (BadPicture,MemoryError,*kinds): raise
-    except Exception as e: raise BadPicture(f'picture {i} of {data}: {type(e).__name__}: {e}') from e
-
 def _picture_label(item):
     "Picture and label of an item, or of a batch of them; None where there is no label"
     if isinstance(item, (tuple,list)): return (*item, None)[:2]
@@ -930,8 +930,7 @@ class Source:
         transform=None,  # picture → (C,H,W): a function, a Hugging Face image processor; None for tensors
         rgb:bool=True,   # bring PIL pictures of other modes to RGB
     ):
-        # of Hugging Face's processors the one of pictures
-        self.data,self.transform,self.rgb = data,getattr(transform, 'image_processor', transform),rgb
+        self.data,self.transform,self.rgb = data,as_transform(transform),rgb
         self.collate,self.ids,self._looks,self.shape = None,None,{},None
         if isinstance(data, torch.utils.data.DataLoader): self._unload(data)
         if not (hasattr(self.data, '__len__') and hasattr(self.data, '__getitem__')):
@@ -958,6 +957,15 @@ class Source:
     def numbers(self, a, b):
         "Numbers in the data set of the pictures from place a to b"
         return list(range(a, b)) if self.ids is None else self.ids[a:b].tolist()
+
+# %% ../nbs/02_data.ipynb #95343883
+def as_transform(transform):
+    "A processor of Hugging Face as a function picture → (C,H,W); any other transform as it is"
+    one = getattr(transform, 'image_processor', transform)           # of those for text and pictures
+    known = 'pixel_values' in getattr(one, 'model_input_names', ())
+    return partial(_processed, one) if known else one
+
+def _processed(one, img): return torch.as_tensor(np.asarray(one(img)['pixel_values'][0]))
 
 # %% ../nbs/02_data.ipynb #c9c05382
 @patch

@@ -293,16 +293,17 @@ def _full_precision():
 def _all_or_nothing(obs, world):
     "The states before the pass, put back where it fails; each of several processes begins anew"
     def kept(o): return {k:v.clone() for k,v in o.state().items()} if hasattr(o, 'state') else None
-    def plain(o): return {k:v for k,v in vars(o).items() if v is None or isinstance(v, (int,float,str))}
-    before,settings = list(map(kept, obs)),[plain(o) if hasattr(o, 'state') else {} for o in obs]
+    def plain(v): return v is None or isinstance(v, (int,float,str))
+    before,own = list(map(kept, obs)),[getattr(o, '__dict__', {}) for o in obs]
+    settings = [{k:v for k,v in o.items() if plain(v)} for o in own]
     try:
         if world>1:
             for o in obs: o.load({})
         yield before
     except BaseException:
-        for o,s,own in zip(obs, before, settings):
+        for o,s,now,was in zip(obs, before, own, settings):
             if s is None: continue
-            vars(o).update(own)                 # what it learned of the pictures' kind and device
+            now.update(was)                     # what it learned of the pictures' kind and device
             o.load(s)
         raise
 

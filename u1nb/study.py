@@ -17,7 +17,7 @@ from .core import *
 from .core import code_digest,commit,from_first,plain,processes,put_aside,read_tensors,tensor_file
 from .core import usable,write_tensors
 from .stats import bootstrap
-from .data import Source,noise,shifted,turned
+from .data import Source,as_transform,noise,shifted,turned
 from .models import bottlenecks,calibrate_bn,load_weights,pretrained,random_twin
 from .padding import with_padding
 from .extract import Collect,activations,default_device,described,load_pass,observe
@@ -53,6 +53,7 @@ def network(
 # %% ../nbs/31_study.ipynb #10f631bc
 def _own(model, transform, name):
     "A network that is there already"
+    transform = as_transform(transform)
     def larger(img):
         return nn.functional.interpolate(transform(img)[None], scale_factor=2, mode='bicubic')[0]
     return Network(model, transform, lambda s: random_twin(model, s), larger, name)

@@ -8,10 +8,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from u1nb import extract
 from u1nb.core import read_tensors, write_tensors
-from u1nb.data import BadPicture, Source, images, open_rgb
+from u1nb.data import BadPicture, Images, Source, images, open_rgb
 from u1nb.extract import Collect, activations, observe
 from u1nb.memory import Memory, pool
-from u1nb.models import bottlenecks
+from u1nb.models import bottlenecks, calibrate_bn
+from u1nb.study import network
 
 def net(channels=3):
     with torch.random.fork_rng():
@@ -123,6 +124,24 @@ def test_a_loader_that_fails_in_the_middle(trial):
         trial(lambda: observe(net(), DataLoader(Fails(5, fault), batch_size=4), '2', Collect(pooled=pool), batch_size=1), names='5', kinds=(ValueError,TypeError,FloatingPointError))
     ends = DataLoader(Fails(5, raising(IndexError())), batch_size=4, collate_fn=lambda items: (torch.stack([x for x,_ in items]), torch.tensor([y for _,y in items])))
     trial(lambda: observe(net(), ends, '2', Collect(pooled=pool)), names='picture 5')
+
+def test_a_set_that_ends_early(trial):
+    "A loop over `Images` with fewer pictures than labels stopped without a word: IndexError is how loops end"
+    ds = Images([picture(0)]*3, [0,1,0,1,0], 'ab', name='short')
+    trial(lambda: [k for _,k in ds], names=['picture 3','short'])
+    trial(lambda: observe(net(), ds, '2', Collect(pooled=pool), to_tensor), names=['picture 3','short'])
+    trial(lambda: ds.readable(), lambda part: len(part)==3 and len(part.skipped)==2)
+
+def test_observers_are_as_they_were(tmp_path, trial, monkeypatch):
+    "A memory kept the device of a pass that failed, and its saved state was refused as of 'other observers'"
+    monkeypatch.setattr(extract, 'SAVE_EVERY', 0.)
+    for m in (Memory(layer='2'), Memory(), Memory(layer='2', size=5)):
+        data,file = Fails(8, FAULTS['OSError']),tmp_path/f'{m.size}{m.layer}'
+        was = {k:v for k,v in vars(m).items() if k!='_b'}
+        trial(lambda: observe(net(), data, '2', m, batch_size=2, save=file), names='picture 8')
+        assert {k:v for k,v in vars(m).items() if k!='_b'}==was
+        data.at = None
+        trial(lambda: observe(net(), data, '2', m, batch_size=2, save=file), lambda o: len(o)==(o.size or 12) and o.seen==12)
 
 def test_a_mended_file_is_gone_on_from(tmp_path, trial, monkeypatch):
     "A picture that was mended made a pass of 'other pictures': the state was refused, and all began anew"
@@ -348,6 +367,7 @@ def test_bytes_at_random(trial):
     "Files of every format, cut and with bytes changed: a picture of that size, or an error that names the file"
     gen = random.Random(0)
     for ext,kw in [('jpeg',{}), ('png',{}), ('gif',{}), ('bmp',{}), ('tiff',{}), ('tiff',dict(compression='tiff_lzw')), ('webp',{}), ('ppm',{}), ('jpeg2000',{}), ('avif',{})]:
+        if ext.upper() not in Image.SAVE: continue                                              # of a Pillow without it
         b = saved(picture(0), ext, **kw)
         for _ in range(150):
             c = bytearray(b[:gen.randrange(len(b))] if gen.random()<.3 else b)
@@ -364,6 +384,14 @@ def test_sizes_and_networks_that_are_none(trial):
     for bad in ('64', '6', (64,), 64.5, 64., 0, -3, (0,64), (64,64,64), None, [64,'a'], (64.,64), '64x64'): trial(lambda: bottlenecks(cnn(), bad), names=[repr(bad),'(H,W)'])
     for good in (64, (64,64), [64,64], np.int64(64), torch.Size([64,64])): trial(lambda: bottlenecks(cnn(), good), lambda o: (o[-1].height,o[-1].width)==(32,32))
     for bad in ('resnet18', (cnn(),len), None, len, cnn().state_dict(), [cnn()]): trial(lambda: bottlenecks(bad, 64), names=[type(bad).__name__,'nn.Module'])
+
+def test_nan_pictures_for_batch_norm(trial):
+    "Statistics of NaN pictures were taken, and every later activation was NaN"
+    norm,x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),torch.randn(4, 3, 8, 8)
+    for v in (torch.nan, torch.inf, -torch.inf):
+        y = x.clone(); y[2,1,3,3] = v
+        for data in (y, list(y)): trial(lambda: calibrate_bn(norm, data), names='pictures [2]')
+    trial(lambda: calibrate_bn(norm, x), lambda o: o[1].running_mean.isfinite().all())
 
 class ViT(nn.Module):
     def __init__(self, layers=2, D=64, K=1000, p=8, size=32, stem=1):
@@ -414,6 +442,7 @@ def test_processors_of_hugging_face(kind, trial):
         def __call__(self, text=None, images=None): raise ValueError('text is a str')
     for t in (p, Both()):
         trial(lambda: Source(pics, t).batch([0,1,2])[0], lambda x: torch.equal(x, want))
+        trial(lambda: network(net(), transform=t), lambda n: torch.equal(n.transform(pics[0][0]), want[0]) and n.larger(pics[0][0]).shape[-1]==2*want.shape[-1])
         trial(lambda: activations(net(), pics[1][0], '2', t)['2'], lambda a: torch.allclose(a, activations(net(), want[1], '2')['2'], atol=1e-5))
 
 # One truth, however it is looked at
