@@ -50,11 +50,11 @@ def order_parameter(
 )->Tensor:              # (…) complex128, |z| ≤ 1 ('centroid': ≤ √2); NaN where p is
     "The complex order parameter z of a density in the image plane (C4)"
     p = torch.as_tensor(p).double()
-    if kind=='centroid': return torch.view_as_complex(centroid(p).contiguous())
+    if kind=='centroid': return torch.complex(*centroid(p).unbind(-1))
     if kind!='phase': raise ValueError(f"kind is 'phase' or 'centroid', not {kind!r}")
     o = plane(*p.shape[-2:], device=p.device)
     e = torch.polar((o.r>0).double(), o.phi).flatten()
-    return torch.view_as_complex((p.flatten(-2)@torch.view_as_real(e)).contiguous())
+    return torch.complex(*(p.flatten(-2)@torch.view_as_real(e)).unbind(-1))
 
 # %% ../nbs/13_angle.ipynb #db672010
 def picture_z(

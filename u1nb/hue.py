@@ -225,7 +225,7 @@ def dipole(
     "Σ I e^{iφ} over the sites with r>0, of each picture: `Collect(dipole=dipole)`"
     o = plane(*acts.shape[2:], device=acts.device)
     e = torch.view_as_real(torch.polar((o.r>0).double(), o.phi)).flatten(0, 1)     # (HW,2)
-    return torch.view_as_complex((acts.flatten(2).double()@e).contiguous()).to(torch.complex64)
+    return torch.complex(*(acts.flatten(2).double()@e).unbind(-1)).to(torch.complex64)
 
 def dipole_plane(
     d,             # (N,C) complex, `dipole` of the pictures of one half
