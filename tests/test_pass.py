@@ -163,7 +163,9 @@ def test_tried_again_no_picture_counts_twice():
 
 def test_refused_pictures_leave_nothing_behind():
     "Passes that are refused, with the collector provoked from starting threads: no deadlock, no thread, no hook"
-    model,before = net(),threading.active_count()
+    model = net()
+    observe(model, Folder(4), '2', Collect(pooled=pool))                       # tqdm starts a thread of its own, once
+    before = threading.active_count()
     def work():
         for k in range(25):
             try: observe(model, Folder(40, bad=[k]), '2', Collect(pooled=pool), batch_size=4)
