@@ -163,17 +163,19 @@ def test_tried_again_no_picture_counts_twice():
 
 def test_refused_pictures_leave_nothing_behind():
     "Passes that are refused, with the collector provoked from starting threads: no deadlock, no thread, no hook"
-    model,before = net(),threading.active_count()
+    model = net()
+    observe(model, Folder(4), '2', Collect(pooled=pool))                       # tqdm starts a thread of its own, once
+    before = threading.active_count()
     def work():
         for k in range(25):
             try: observe(model, Folder(40, bad=[k]), '2', Collect(pooled=pool), batch_size=4)
             except ValueError: pass
             t = threading.Thread(target=gc.collect); t.start(); t.join()
-    was = gc.get_threshold(); gc.set_threshold(10, 1, 1)
+    was = gc.get_threshold(); gc.freeze(); gc.set_threshold(10, 1, 1)
     try:
         w = threading.Thread(target=work, daemon=True); w.start(); w.join(60)
         assert not w.is_alive(), 'the passes hang'
-    finally: gc.set_threshold(*was)
+    finally: gc.set_threshold(*was); gc.unfreeze()
     assert threading.active_count()==before and not any(m._forward_hooks for m in model.modules())
 
 def test_however_many_streams():
