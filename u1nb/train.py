@@ -578,7 +578,8 @@ def _open(path):
     with _naming(path):
         said = {k:json.loads(v) for k,v in meta.items()}
         said['told'] = dict(said['told'])
-        if len(said['rows'])!=said['epoch'] or not {'told','recipe','scale'}<={*said}: raise ValueError('not all is said')
+        whole = len(said['rows'])==said['epoch'] and {'recipe','scale'}<={*said}
+        if not whole: raise ValueError('not all is said')
     return tensors, said
 
 @contextmanager
