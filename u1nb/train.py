@@ -588,12 +588,7 @@ def _open(path):
         said = {k:json.loads(v) for k,v in meta.items()}
         if lacks:={'told','recipe','epoch','rows','scale'}-said.keys(): raise ValueError(f'lacks {min(lacks)!r}')
         said['told'] = dict(said['told'])
-<<<<<<< /tmp/tmp1btnmzpv/o
         if len(said['rows'])!=said['epoch']: raise ValueError('rows and epochs differ')
-=======
-        whole = len(said['rows'])==said['epoch'] and {'recipe','scale'}<={*said}
-        if not whole: raise ValueError('not all is said')
->>>>>>> /tmp/tmp1btnmzpv/t
     return tensors, said
 
 @contextmanager
