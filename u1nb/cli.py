@@ -325,6 +325,7 @@ def remake(out, stored=None, **how):
     with alone(out/'remake'): _remake(plan, out, nbs, how)
 
 def _remake(plan, out, nbs, how):
+    "The commands of a plan, one after another"
     there = [j for j in plan if (out/f'{j.stem}.jsonl').exists()]
     todo = [j for j in plan if not j.why and j not in there]
     print(_planned(plan, there, todo), flush=True)

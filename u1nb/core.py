@@ -65,6 +65,15 @@ def jpeg_figures(quality=70):
     draw = form.lookup_by_type(Figure)
     form.for_type(Figure, lambda fig: (data, dict(alt=alt_text(fig))) if (data:=draw(fig)) else None)
 
+# %% ../nbs/00_core.ipynb #3582835b
+def legible(text)->str:
+    "Text, with what is no Unicode (a file's name may be such) as '\\udce9'"
+    return str(text).encode('utf-8', 'backslashreplace').decode()
+
+def plain(text)->str:
+    "Text of a user's for a figure: `$` is a dollar, no sign of mathematics"
+    return legible(text).replace('$', r'\$')
+
 # %% ../nbs/00_core.ipynb #6f73b309
 def test_tensor(
     actual,       # Tensor, or what `torch.as_tensor` takes
@@ -184,10 +193,6 @@ COLUMNS = """claim reading rules key model data layer value lo hi se df n groups
              verdict smallest demo seconds device commit versions command""".split()
 
 def _line(row): return json.dumps(row, ensure_ascii=False).encode('utf-8', 'backslashreplace')+b'\n'
-
-def legible(text)->str:
-    "Text, with what is no Unicode (a file's name may be such) as '\\udce9'"
-    return str(text).encode('utf-8', 'backslashreplace').decode()
 
 def _plain(v):
     "Numbers, lists and text that JSON knows; NaN and infinity become None"
@@ -515,19 +520,7 @@ def alone_of_all(path):
             if processes()[0]==0: stack.enter_context(alone(path))
         yield
 
-def put_aside(path, why):
-    "Rename a stored file that cannot be used, and say so: it is made again"
-    os.replace(path, aside := path.with_name(f'{path.name}.damaged'))
-    warnings.warn(f'{path} cannot be used ({why}). It is put aside, in {aside.name}, and made again')
-
-def usable(path)->bool:
-    "Is there a file of tensors? One that cannot be read is put aside"
-    if not path.exists(): return False
-    try:
-        with tensor_file(path): return True
-    except ValueError as e: put_aside(path, e.__cause__)
-    return False
-
+# %% ../nbs/00_core.ipynb #1845890b
 @contextmanager
 def beside(path):
     "A file to write rows to, which takes the place of `path` at the end; an earlier one is kept"
@@ -541,10 +534,19 @@ def beside(path):
         with replacing(next(o for o in names if not o.exists())) as part: shutil.copyfile(path, part)
     os.replace(new, path)
 
-# %% ../nbs/00_core.ipynb #1e58b2f3
-def plain(text)->str:
-    "Text of a user's for a figure: `$` is a dollar, no sign of mathematics"
-    return legible(text).replace('$', r'\$')
+# %% ../nbs/00_core.ipynb #ca1c64d9
+def put_aside(path, why):
+    "Rename a stored file that cannot be used, and say so: it is made again"
+    os.replace(path, aside := path.with_name(f'{path.name}.damaged'))
+    warnings.warn(f'{path} cannot be used ({why}). It is put aside, in {aside.name}, and made again')
+
+def usable(path)->bool:
+    "Is there a file of tensors? One that cannot be read is put aside"
+    if not path.exists(): return False
+    try:
+        with tensor_file(path): return True
+    except ValueError as e: put_aside(path, e.__cause__)
+    return False
 
 # %% ../nbs/00_core.ipynb #bf5278bb
 @lru_cache(1024)

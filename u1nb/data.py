@@ -20,7 +20,7 @@ from fastcore.basics import patch
 import numpy as np, torch
 from PIL import Image,ImageOps,UnidentifiedImageError
 from .core import *
-from .core import legible
+from .core import legible,whole_numbers
 
 # %% ../nbs/02_data.ipynb #531917a6
 def to_rgb(img:Image.Image)->Image.Image:
@@ -130,7 +130,7 @@ class Images(Subsets):
         self.pictures,self.classes = pictures,[legible(c) for c in classes]
         self.name,self.split,self.root = name,split,object() if root is None else root
         self.index = np.arange(len(labels)) if index is None else np.asarray(index)
-        self.labels = whole_labels(labels)[self.index]
+        self.labels = as_labels(labels)[self.index]
         self.groups = None if groups is None else np.asarray(groups)[self.index]
     def __len__(self): return len(self.index)
     def __getitem__(self, i):
@@ -143,14 +143,9 @@ class Images(Subsets):
         return f"Images({self.name!r}, split {self.split!r}: {sizes})"
 
 # %% ../nbs/02_data.ipynb #84968bd3
-def whole_labels(labels)->np.ndarray:
-    "Labels (N,) as int64, or an error that shows the first that is no whole number"
-    a = np.asarray(labels)
-    if a.ndim!=1: raise ValueError(f'labels have shape {a.shape}; needed is one number a picture')
-    with np.errstate(invalid='ignore'): k = a.astype(np.int64) if a.dtype.kind in 'biuf' else None
-    bad = a[:1] if k is None else a[k!=a]
-    if len(bad): raise ValueError(f'a label is a whole number, not {bad[0]!r}')
-    return k
+def as_labels(v)->np.ndarray:
+    "(N,) classes as int64, −1 where there is none"
+    return whole_numbers(v, len(v), least=-1).numpy()
 
 def class_names(names, labels)->list:
     "Names of the classes of labels (N,), or their numbers where there are no names"
@@ -777,12 +772,12 @@ def _picture_label(item):
 def _labels_of(data):
     "Labels of a data set without decoding it where it says them, else by reading it through"
     for a in ('labels','targets','_labels','y'):
-        if getattr(data, a, None) is not None: return whole_labels(getattr(data, a))
+        if getattr(data, a, None) is not None: return as_labels(getattr(data, a))
     for a in ('samples','_samples'):
-        if hasattr(data, a): return whole_labels([k for _,k in getattr(data, a)])
+        if hasattr(data, a): return as_labels([k for _,k in getattr(data, a)])
     def of(i):
         with naming(i, type(data).__name__, TypeError): return _number(_picture_label(data[i])[1])
-    return whole_labels([of(i) for i in range(len(data))])
+    return as_labels([of(i) for i in range(len(data))])
 
 def _number(y): return y.item() if hasattr(y, 'item') else y
 
@@ -983,8 +978,8 @@ def batch(self:Source, ids)->tuple:
         pairs = [_picture_label(o) for o in items]
         xs,y = [self._tensor(x, i) for i,(x,_) in zip(ids, pairs)],[_number(y) for _,y in pairs]
         with naming(f'{ids[0]} to {ids[-1]}', name):
-            x,y = torch.stack(xs),None if any(o is None for o in y) else whole_labels(y)
-    return self._finite(x, ids),None if y is None else torch.as_tensor(y).long()
+            x,y = torch.stack(xs),None if any(o is None for o in y) else as_labels(y)
+    return self._finite(x, ids),None if y is None else torch.as_tensor(as_labels(y))
 
 @patch
 def _finite(self:Source, x, ids):

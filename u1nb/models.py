@@ -522,7 +522,4 @@ def calibrate_bn(
 def _batches(source, batch_size):
     "Batches of nearly the same size, (B,C,H,W): a last batch of one would have no variance"
     for ids in torch.arange(len(source)).tensor_split(-(-len(source)//batch_size)):
-        x = source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
-        bad = [int(i) for i,o in zip(ids, x) if not o.isfinite().all()]
-        if bad: raise ValueError(f'NaN or infinite values in pictures {bad[:9]}')
-        yield x
+        yield source.batch(source.numbers(int(ids[0]), int(ids[-1])+1))[0]
