@@ -251,15 +251,16 @@ def _table(self:Results):
     head = f'{len(self)} rows{", of which the first 12" if len(self)>12 else ""}'
     return pd.DataFrame(texts[:12], columns=shown[:7]), '; '.join([head, *same])
 
+NO_MATH = 'tex2jax_ignore mathjax_ignore'        # classes of HTML in which MathJax reads nothing
+
 def table_html(table, **how):
     "A DataFrame as HTML; its texts are no markup, nor mathematics"
-    import pandas as pd
-    with pd.option_context('display.html.use_mathjax', False): return table.to_html(border=0, **how)
+    return table.to_html(border=0, classes=NO_MATH, **how)
 
 @patch
 def _repr_html_(self:Results):
     table,said = self._table()
-    return f'{table_html(table, index=False)}<p class="tex2jax_ignore mathjax_ignore">{html.escape(said)}</p>'
+    return f'{table_html(table, index=False)}<p class="{NO_MATH}">{html.escape(said)}</p>'
 
 @patch
 def __repr__(self:Results):

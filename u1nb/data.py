@@ -735,7 +735,7 @@ def _torchvision(key, download):
     takes = inspect.signature(cls.__init__).parameters
     root = next((p for p in _places(key) if _holds(key, p)), None)
     def get(kw):
-        if 'loader' in takes or issubclass(cls, tv.ImageFolder): kw = {**kw, 'loader':open_rgb}
+        if 'loader' in takes: kw = {**kw, 'loader':open_rgb}
         why = f"is not in {', '.join(map(str, _places(key)))}"
         if root:
             try: return cls(str(root), **kw)
@@ -745,7 +745,10 @@ def _torchvision(key, download):
             return cls(str(at), download=True, **kw)
         how = 'download=True fetches it' if 'download' in takes else 'torchvision cannot download it'
         raise FileNotFoundError(f'{key!r} {why}; {how}. Or let U1NB_DATA name a folder that has it')
-    def load(kw): return [f() for f in _given(get(kw), key)[1].values()][0]
+    def load(kw):
+        data = get(kw)
+        if isinstance(data, tv.ImageFolder): data.loader = open_rgb      # where the class takes none
+        return [f() for f in _given(data, key)[1].values()][0]
     return {s:partial(load, kw) for s,kw in _words(key).items()}
 
 def _given(data, name=None):
