@@ -228,7 +228,7 @@ def test_full_disk(f, tmp_path, many, trial, right):
     assert end(begin(f, tmp_path/'whole'))==[0]
     want = left(tmp_path/'whole')
     largest = max(p.stat().st_size for p in (tmp_path/'whole').rglob('*') if p.is_file())
-    for k,size in enumerate(np.geomspace(3000, largest+999, many(2, 10)).astype(int).tolist()):
+    for k,size in enumerate(np.geomspace(3000, largest+999, many(2, 5 if f is report else 10)).astype(int).tolist()):
         out,log = tmp_path/f'full{k}',tmp_path/f'log{k}'
         code, = end(begin(full, f, out, size, log=log))
         said = log.read_text()
