@@ -222,7 +222,7 @@ def full(f, out, size):
     try: f(out)
     except OSError as e: sys.exit(f'{e}')
 
-@pytest.mark.parametrize('f', [add, saved, memory, *(pytest.param(f, marks=pytest.mark.torture) for f in (train, one_pass, report))])
+@pytest.mark.parametrize('f', [add, *(pytest.param(f, marks=pytest.mark.torture) for f in (saved, memory, train, one_pass, report))])
 def test_full_disk(f, tmp_path, many, trial, right):
     "A full disk ended in messages without a file's name, or left half a file; after it the same call goes on"
     assert end(begin(f, tmp_path/'whole'))==[0]
