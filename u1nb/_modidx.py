@@ -12,6 +12,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'u1nb.angle.ClassBias': ('angle.html#classbias', 'u1nb/angle.py'),
                             'u1nb.angle.ClassBias.__repr__': ('angle.html#classbias.__repr__', 'u1nb/angle.py'),
                             'u1nb.angle.ClassBias._repr_markdown_': ('angle.html#classbias._repr_markdown_', 'u1nb/angle.py'),
+                            'u1nb.angle._apart': ('angle.html#_apart', 'u1nb/angle.py'),
                             'u1nb.angle._class_table': ('angle.html#_class_table', 'u1nb/angle.py'),
                             'u1nb.angle._gaussian': ('angle.html#_gaussian', 'u1nb/angle.py'),
                             'u1nb.angle._labelled': ('angle.html#_labelled', 'u1nb/angle.py'),

@@ -177,15 +177,24 @@ def plot_directions(
     ax = ax or plt.subplots(figsize=(4,4))[1]
     cmap,t = plt.get_cmap('twilight_shifted'), np.linspace(0, 2*np.pi, 200)
     ax.plot(np.cos(t), np.sin(t), color='.7', lw=1)
-    for name,R,th,p in zip(d['class'], d.R, d.theta, d.p_holm):
+    for name,R,th,p,at in zip(d['class'], d.R, d.theta, d.p_holm, _apart(d.theta)):
         x,y = R*math.cos(th), R*math.sin(th)
         ax.plot([0,x], [0,y], color='k', alpha=1 if p<.05 else .35, lw=3.5, solid_capstyle='round')
         ax.plot([0,x], [0,y], color=cmap(th/2/np.pi+.5), lw=2, solid_capstyle='round')
         if len(d)<=12:
-            ax.annotate(plain(name), (x,y), xytext=(1.12*math.cos(th), 1.12*math.sin(th)), ha='center', va='center',
+            ax.annotate(plain(name), (x,y), xytext=(1.12*math.cos(at), 1.12*math.sin(at)), ha='center', va='center',
                         fontsize=8, arrowprops=dict(arrowstyle='-', color='.8', lw=.5))
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
+
+def _apart(angles, gap=.16):
+    "Places on the circle for names of few directions: pushed apart until they do not overlap"
+    order = np.argsort(angles)
+    at = np.asarray(angles, float)[order]
+    for _ in range(200*(2<len(at)<=12)):
+        near = np.clip(np.nan_to_num(gap-np.diff(at, append=at[0]+2*np.pi)), 0, None)/2
+        at += np.roll(near, 1)-near
+    return at[np.argsort(order)]
 
 # %% ../nbs/13_angle.ipynb #7dcaff50
 def class_frame(classes):

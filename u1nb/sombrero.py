@@ -267,10 +267,11 @@ def plot_profile(
     for i,fc,label in ((ok, 'k', 'mean ± standard error'), (~ok, 'w', 'not fitted')):
         ax.errorbar(r[i], mean[i]*u, np.nan_to_num(se[i])*u, fmt='ko', ms=4, mfc=fc, label=label)
     x = np.linspace(0, r[ok].max(), 200) if isinstance(curves, Fits) else r[ok]
-    looks = zip(('#D55E00','.5','#0072B2','#009E73','#CC79A7'), ('-','-','--','-.',':'))
+    looks = zip(('#D55E00','k','#0072B2','#009E73','#CC79A7'), ('-','--','-.',':',(0,(1,2))))
     for (name,v),(c,ls) in zip((curves or {}).items(), looks):
         y = v.predict(x) if isinstance(v, Fit) else np.array(v, float)[ok]
-        ax.plot(x, y*u, color=c, ls=ls, lw=2.2 if name=='sombrero' else 1, label=name)
+        wide = dict(lw=2.6, zorder=1.9) if name=='sombrero' else dict(lw=1.1)      # seen below the others
+        ax.plot(x, y*u, color=c, ls=ls, label=name, **wide)
     ax.set(xlabel='r', ylabel='density / uniform' if u>1 else 'density per site')
     ax.legend(fontsize=7)
     return ax
