@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import checked,generator,processes,read_tensors,rng,whole_numbers,write_tensors
+from .core import checked,from_first,generator,processes,read_tensors,rng,whole_numbers
+from .core import write_tensors
 from .data import Images,Subsets
 from .loss import OneHotU1Loss,attach_u1,nearest_angle,real_weights
 from .nets import build
@@ -149,6 +150,7 @@ def digest(self:Resident): return self.pictures.digest()
 @patch
 def epoch(self:Resident,
     epoch:int=0, rank:int=0, world:int=1, # process `rank` of `world` takes its part of each batch
+    start:int=0,                          # the first batch
 ):                                        # yields `Batch`es
     "The batches of an epoch"
     p,B = self.pictures,self.batch_size
@@ -156,7 +158,7 @@ def epoch(self:Resident,
     scale,shift = _affine(self.mean, self.std, self.device)
     S = p.x.shape[1]
     still = self.size==S and not (self.train and (self.flip or self.translate))
-    for k in range(len(self)):
+    for k in range(start, len(self)):
         i = order[k*B:(k+1)*B]
         i = i[:len(i)//world*world if self.train else len(i)][rank::world]
         if not len(i): continue
@@ -216,14 +218,14 @@ class Streamed(_Batches):
 
 # %% ../nbs/22_train.ipynb #12871bfe
 @patch
-def epoch(self:Streamed, epoch:int=0, rank:int=0, world:int=1):
-    "The batches of an epoch, for process `rank` of `world`"
+def epoch(self:Streamed, epoch:int=0, rank:int=0, world:int=1, start:int=0):
+    "The batches of an epoch from number `start`, for process `rank` of `world`"
     N,local = len(self.pictures),max(1, self.batch_size//world)
     order = torch.arange(N)
     if self.train:
         order = torch.randperm(N, generator=generator(self.seed, 'epoch', epoch))
         order = order[:min(N//world*world, len(self)*local*world)]      # every process has as many
-    views,pin = _Views(self, order[rank::world], epoch),self.device.type=='cuda'
+    views,pin = _Views(self, order[rank::world][start*local:], epoch),self.device.type=='cuda'
     how = dict(num_workers=self.workers, generator=torch.Generator(), pin_memory=pin)
     loader = torch.utils.data.DataLoader(views, local, **how)
     scale,shift = _affine(self.mean, self.std, self.device)
@@ -348,12 +350,13 @@ def fit(
     *,
     seed:int=0,            # of dropout and the like; the batches have their own
     out=None,              # folder for `run.safetensors`; nothing is kept if None
+    save_minutes:float=10, # between states kept within an epoch; each epoch's end is kept too
     device=None,           # 'cpu', 'cuda', …; a GPU where there is one
     track:str|None=None,   # tensorboard, wandb or another of Accelerate's trackers
     progress:bool=True,
     **kwargs,              # of `recipe`
 )->'Fit':
-    "Train; a run that was cut off goes on from its last epoch"
+    "Train; a run that was cut off goes on from the last state that was kept"
     how = recipe(**kwargs)
     real_weights(model)
     if track and not out: raise ValueError(f'{track} writes into a folder: give `out`')
@@ -362,6 +365,7 @@ def fit(
     _wants(model, loss)
     acc = _accelerator(device, how['precision'], track, out)
     run = _Run(acc, model, (train,valid), loss, how, int(seed), out)
+    run.every = 60*checked('save_minutes', save_minutes, '[0,inf)')
     try:
         if track: acc.init_trackers('u1nb', config={k:str(v) for k,v in run.told.items()})
         run.go(progress)
@@ -412,7 +416,8 @@ class _Run:
             self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
             self.done = self.averaged.module
         self.opt,self.file = _optimizer(how, model),Path(out)/'run.safetensors' if out else None
-        self.rows,self.told = [],json.loads(json.dumps(self._told()))
+        self.rows,self.within,self.kept,self.every = [],None,time.monotonic(),math.inf
+        self.told = json.loads(json.dumps(self._told()))
         scale = self._begin() if out else None
         self.net = acc.prepare_model(torch.compile(model) if how['compile'] else model)
         self.stepper = acc.prepare_optimizer(self.opt)
@@ -461,7 +466,8 @@ def go(self:_Run, progress):
     from tqdm.auto import tqdm
     n,epochs,first = len(self.train),self.how['epochs'],len(self.rows)
     show = progress_bar('training', progress and self.acc.is_main_process)
-    with tqdm(total=epochs*n, initial=first*n, **show) as bar:
+    done = first*n+(self.within.step if self.within else 0)
+    with tqdm(total=epochs*n, initial=done, **show) as bar:
         for e in range(first, epochs):
             self.rows.append(self._epoch(e, bar.update))
             self.acc.log({k:v for k,v in self.rows[-1].items() if k!='epoch'}, step=e+1)
@@ -477,13 +483,20 @@ def _epoch(self:_Run, e, tick):
     acc,n,device = self.acc,len(self.train),self.acc.device
     look,rank,world = 1 if device.type=='cpu' else 50, acc.process_index, acc.num_processes
     self.net.train()
-    start,sums,seen = time.perf_counter(),torch.zeros(2, device=device),0
+    start,sums,seen,first = time.perf_counter(),torch.zeros(2, device=device),0,0
     with _drawing(device, self.seed, 'epoch', e, rank):
-        for k,b in enumerate(self.train.epoch(e, rank, world)):
+        if was:=self.within:
+            first,sums,seen = was.step,was.tensors['sums'].to(device),int(was.tensors['seen'])
+            start,self.within = start-was.seconds,None
+            _draw_on(device, was.tensors)
+        for k,b in enumerate(self.train.epoch(e, rank, world, first), first):
             rate = self.how['lr']*one_cycle((e*n+k+.5)/(self.how['epochs']*n))
             sums += self._step(b, rate)
             seen += len(b.y)
-            if (k+1)%look==0: self._check(sums[0], e, k, rate)
+            if (k+1)%look==0:
+                self._check(sums[0], e, k, rate)
+                if k+1<n and self._late():
+                    self._save(Within(k+1, time.perf_counter()-start, self._alone(sums, seen)))
             tick()
     self._check(sums[0], e, k, rate, whole=True)
     if world>1: _same_buffers(self.model, self.averaged)
@@ -494,6 +507,11 @@ def _epoch(self:_Run, e, tick):
     valid = {f'valid_{k}':v for k,v in s._asdict().items() if k!='n' and v==v} if s else {}
     speed = dict(seconds=seconds, pictures_per_second=seen/seconds)
     return dict(epoch=e+1, lr=rate, loss=loss/seen, train_accuracy=hits/seen, **valid, **speed)
+
+@patch
+def _late(self:_Run):
+    "Is it time to keep a state within the epoch? The first process says"
+    return self.file is not None and from_first(time.monotonic()-self.kept>=self.every)
 
 @patch
 def _step(self:_Run, b, rate):
@@ -521,6 +539,11 @@ def _drawing(device, *words):
         torch.manual_seed(int(rng(*words).integers(2**62)))
         yield
 
+def _draw_on(device, tensors):
+    "Put the generators where they stood"
+    torch.set_rng_state(tensors['cpu'])
+    if device.type=='cuda': torch.cuda.set_rng_state(tensors['cuda'], device)
+
 @patch
 def _check(self:_Run, total, epoch, step, rate, whole=False):
     "Stop, in every process, unless the loss, and with `whole` every weight, is finite"
@@ -537,20 +560,24 @@ def _same_buffers(*models):
 
 # %% ../nbs/22_train.ipynb #783dcd23
 @patch
-def _save(self:_Run):
+def _save(self:_Run, within=None):
     "Write the state of a run; an older file is replaced whole, or not at all"
+    parts = within and self._gathered(within.tensors)
     if self.acc.is_main_process:
         tensors = {f'model/{k}':v for k,v in self.model.state_dict().items()}
         tensors |= {f'optim/{i}/{k}':v for i,p in enumerate(self._params())
                     for k,v in self.opt.state.get(p, {}).items() if isinstance(v, Tensor)}
         if self.averaged: tensors |= {f'ema/{k}':v for k,v in self.averaged.state_dict().items()}
+        tensors |= {f'part/{i}/{k}':v for i,p in enumerate(parts or ()) for k,v in p.items()}
         made,t = getattr(self.model, 'recipe', None),self.told
         made = made and dict(net=made, u1=_head(self.model), **{k:t[k] for k in _VIEW})
         scale = self.acc.scaler.state_dict() if self.acc.scaler else None
         text = dict(told=t, recipe=made, epoch=len(self.rows), rows=self.rows, scale=scale)
+        if within: text |= dict(step=within.step, seconds=within.seconds)
         tensors = {k:v.detach().cpu().clone() for k,v in tensors.items()}
         write_tensors(self.file, tensors, format='u1nb-run', version='1', **text)
     self.acc.wait_for_everyone()
+    self.kept = time.monotonic()
 
 @patch
 def _params(self:_Run): return [p for g in self.opt.param_groups for p in g['params']]
@@ -575,8 +602,41 @@ def _resume(self:_Run):
         for i,p in enumerate(self._params()):
             for k,v in _part(tensors, f'optim/{i}/').items():
                 self.opt.state[p][k] = v if k=='step' else torch.empty_like(p).copy_(v)
+        if 'step' in meta:
+            mine = _part(tensors, f'part/{self.acc.process_index}/')
+            self._put_alone(mine)
+            self.within = Within(meta['step'], meta['seconds'], mine)
     self.rows = meta['rows']
     return meta['scale']
+
+# %% ../nbs/22_train.ipynb #18ab994c
+Within = namedtuple('Within', 'step seconds tensors')
+Within.__doc__ = "A state within an epoch: steps done, seconds so far, what this process alone knows"
+
+@patch
+def _alone(self:_Run, sums, seen):
+    "What this process alone knows: generators, sums, buffers"
+    device = self.acc.device
+    t = dict(sums=sums, seen=torch.tensor(seen), cpu=torch.get_rng_state())
+    if device.type=='cuda': t['cuda'] = torch.cuda.get_rng_state(device)
+    for of,m in self._buffered(): t |= {f'{of}/{k}':b.detach().cpu() for k,b in m.named_buffers()}
+    return t
+
+@patch
+def _put_alone(self:_Run, tensors):
+    for of,m in self._buffered():
+        for k,b in m.named_buffers(): b.copy_(tensors[f'{of}/{k}'])
+
+@patch
+def _buffered(self:_Run): return [('model',self.model), *([('ema',self.averaged)] if self.averaged else [])]
+
+@patch
+def _gathered(self:_Run, tensors):
+    "Those of every process, in the first"
+    if self.acc.num_processes==1: return [tensors]
+    parts = [None]*self.acc.num_processes if self.acc.is_main_process else None
+    torch.distributed.gather_object({k:v.cpu() for k,v in tensors.items()}, parts, 0)
+    return parts
 
 # %% ../nbs/22_train.ipynb #13b4892d
 def _open(path):

@@ -26,7 +26,7 @@ class Net(torch.nn.Module):
 def train(out):
     data = Resident(decode(images('digits', n=200), 8), 16, translate=1, seed=1)
     net = attach_u1(build('fastnet_small', 10, 8, seed=1), size=8)
-    fit(net, data, None, OneHotU1Loss(class_angles(10), .1), epochs=10, optimizer='adamw', ema=.9, seed=1, out=out, device='cpu', progress=False)
+    fit(net, data, None, OneHotU1Loss(class_angles(10), .1), epochs=10, optimizer='adamw', ema=.9, seed=1, out=out, device='cpu', progress=False, save_minutes=1e-4)
 
 class Made:
     labels = [i%4 for i in range(97)]
