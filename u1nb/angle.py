@@ -187,7 +187,7 @@ def plot_directions(
     ax.set(xlim=(-1.3,1.3), ylim=(-1.3,1.3), aspect='equal', xlabel='x', ylabel='y')
     return ax
 
-def _apart(angles, gap=.16):
+def _apart(angles, gap=.24):
     "Places on the circle for names of few directions: pushed apart until they do not overlap"
     order = np.argsort(angles)
     at = np.asarray(angles, float)[order]
