@@ -34,6 +34,7 @@ def test_readme(rule):
     v,line = judge_claim(rows, rule.claim, rule.reading),next(l for l in lines if l.startswith(f'| {rule.name} '))
     assert f'**{v.verdict}**' in line and PUBLISHED[rule.name]==(v.verdict, v.counts)
     for said,n in v.counts.items(): assert f'{n} {said}' in line, line
+    assert len(line.split('|')[-2].split())<=20, 'in at most 20 words'
 
 def test_readme_says_what_was_confirmed():
     "Verdicts and clauses of the networks that no rule had seen, beside those of EfficientNet-Lite0 on the same data"
