@@ -31,11 +31,11 @@ reproduce: $(VENV)/.offline
 	$(BIN)/u1nb-reproduce
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # every hostile test, the long ones too, with a table of what was tried
 torture: $(VENV)/.dev
-	OMP_NUM_THREADS=1 U1NB_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/hostile
+	OMP_NUM_THREADS=1 U1NB_TORTURE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/hostile
 
 lab: $(VENV)/.dev
 	$(BIN)/jupyter lab --notebook-dir=nbs

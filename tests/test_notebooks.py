@@ -8,7 +8,8 @@ NBS = sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if not p.name.startswith('_
 
 # a process for each notebook, forked from one that has imported what takes long
 FORKS = multiprocessing.get_context('forkserver')
-FORKS.set_forkserver_preload(['torch','torchvision','timm','pandas','scipy.stats','sklearn','matplotlib','nbdev.test'])
+FORKS.set_forkserver_preload(['torch','torchvision','timm','pandas','scipy.stats','matplotlib.pyplot','nbdev.test','u1nb.cli',
+    'sklearn.datasets','sklearn.linear_model','sklearn.neighbors'])
 
 def run(path, log):
     "Run a notebook; what it says goes into a file"
