@@ -41,6 +41,17 @@ def lab(tmp_path_factory):
         server.terminate()
         server.wait(60)
 
+def run(page, code):
+    "Run the cell with this code; again where JupyterLab was not ready and the key was lost"
+    cell = page.locator('.jp-CodeCell').filter(has_text=code).first
+    for _ in range(20):
+        cell.scroll_into_view_if_needed()
+        cell.locator('.cm-content').first.click()
+        page.keyboard.press('Shift+Enter')
+        page.wait_for_timeout(3000)
+        if cell.locator('.jp-InputPrompt').first.inner_text().strip() not in ('','[ ]:'): return
+    raise AssertionError(f'JupyterLab does not run {code!r}')
+
 @pytest.fixture(scope='module')
 def page(lab):
     "The notebook, with the cells of the explorer run"
@@ -50,11 +61,7 @@ def page(lab):
         page = browser.new_page(viewport=dict(width=1280, height=1000))
         page.set_default_timeout(PATIENCE)
         page.goto(f'{lab}/lab/tree/40_explore.ipynb')
-        for code in ('import explore','display(explore())'):
-            cell = page.locator('.jp-CodeCell').filter(has_text=code).first
-            cell.scroll_into_view_if_needed()
-            cell.locator('.cm-content').first.click()
-            page.keyboard.press('Shift+Enter')
+        for code in ('import explore','display(explore())'): run(page, code)
         page.locator('.u1nb-said').filter(has_text='κ').first.wait_for()
         yield page
         browser.close()
