@@ -1,6 +1,7 @@
 "Skips are counted and listed; one that is not in `skips.txt` fails the run"
-import fnmatch
+import fnmatch, socket
 from pathlib import Path
+import pytest
 
 _lines = [l.split('#')[0].strip() for l in (Path(__file__).parent/'skips.txt').read_text(encoding='utf-8').splitlines()]
 ALLOWED = [l for l in _lines if l]
@@ -28,3 +29,10 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_collection_modifyitems(items):
     "Notebooks first: what takes long is not what is left at the end"
     items.sort(key=lambda i: not i.name.startswith('test_notebook['))
+
+@pytest.fixture
+def free_port():
+    "A port that nobody listens at; launchers of older versions do not find one themselves"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])

@@ -45,11 +45,11 @@ def run(code, *args, launch=(), timeout=200):
     return p.stdout
 
 @pytest.mark.parametrize('launch', [['torch.distributed.run','--standalone','--nproc_per_node','3'],
-    ['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','--main_process_port','0']], ids=['torchrun 3','accelerate 2'])
-def test_shared(launch, tmp_path, says):
+    ['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','--main_process_port','PORT']], ids=['torchrun 3','accelerate 2'])
+def test_shared(launch, tmp_path, says, free_port):
     "Two and three processes see each picture once, and all end with what one process ends with"
     script,want = says
-    run(None, '-m', *launch, script, tmp_path, 'save')
+    run(None, '-m', *(free_port if o=='PORT' else o for o in launch), script, tmp_path, 'save')
     files = sorted(tmp_path.glob('says*.pt'))
     assert len(files)==(3 if '3' in launch else 2)
     for f in files:

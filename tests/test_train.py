@@ -31,14 +31,14 @@ COMMAND = textwrap.dedent("""
     """)
 ARGS = ('--data','imagenet','--model','fastnet_small','--size','32','--seeds','1','--epochs','2','--batch-size','8','--workers','1','--device','cpu')
 LAUNCH = ['accelerate.commands.launch','--multi_gpu','--num_processes','2','--num_machines','1','--mixed_precision','no',
-          '--dynamo_backend','no','--main_process_port','0']
+          '--dynamo_backend','no','--main_process_port']
 
-def test_two_processes_on_imagenets_layout(imagenet, tmp_path):
+def test_two_processes_on_imagenets_layout(imagenet, tmp_path, free_port):
     "The command whose options are the docments of `train`"
     script = tmp_path/'command.py'
     script.write_text(COMMAND)
     where = ['--root',str(imagenet),'--out',str(tmp_path/'two.jsonl'),'--runs',str(tmp_path/'runs')]
-    p = subprocess.run([sys.executable, '-m', *LAUNCH, str(script), *ARGS, *where], env=ENV, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    p = subprocess.run([sys.executable, '-m', *LAUNCH, free_port, str(script), *ARGS, *where], env=ENV, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert p.returncode==0, p.stderr[-3000:]
     rows = Results.load(tmp_path/'two.jsonl')
     assert [r['arm'] for r in rows]==['onehot','onehot+u1'] and all(r['n_eval']==15 for r in rows)
