@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from .core import *
-from .core import generator,plain
+from .core import checked,generator,plain
 from .stats import *
 from .stats import group_sums
 from .energy import centroid, energy_density
 from .circle import has_angle, order_parameters, phasor, columns, sum_at, Units, group_draws
 from .circle import fisher_lee, permutation_tests, jackknife_interval, omega2_jackknife, reliability
-from .core import checked
 
 # %% ../nbs/13_angle.ipynb #6ca9af26
 def plot_planted(

@@ -371,19 +371,21 @@ def ended(process)->bool:
 
 @contextmanager
 def replacing(path):
-    "A file beside `path` to write to, put in its place at the end; what ended processes left is removed"
+    "A file to write, in a folder beside `path`, put in its place at the end; what killed ones left is removed"
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{this_process()}.part')
+    own = path.with_name(f'.{path.name}.{this_process()}.part')      # a writer may keep files of its own there
+    part = own/path.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for o in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
-            if ended(o.name[len(path.name)+2:-5]): o.unlink(missing_ok=True)
+            if ended(o.name[len(path.name)+2:-5]): shutil.rmtree(o, ignore_errors=True)
+        own.mkdir(exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as e:
-        if e.filename not in (None, part, str(part)): raise
+        if e.filename and str(e.filename) not in (str(own), str(part)): raise
         raise OSError(e.errno or errno.EIO, e.strerror or str(e), str(path)) from e
-    finally: part.unlink(missing_ok=True)
+    finally: shutil.rmtree(own, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #df8d09e0
 def append_line(path, line):
@@ -470,10 +472,13 @@ def _read_parquet(file):
 # %% ../nbs/00_core.ipynb #db4e278f
 def write_tensors(path, tensors, **text)->Path:
     "Write {name: Tensor} and text (or what JSON knows) as safetensors, whole or not at all"
-    from safetensors.torch import save          # `save_file` has names of its own for what it has half written
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
     said = {k:v if isinstance(v, str) else json.dumps(v) for k,v in text.items()}
-    data = save({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, said)
-    with replacing(path) as part: part.write_bytes(data)
+    tensors = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
+    with replacing(path) as part:
+        try: save_file(tensors, part, said)
+        except SafetensorError as e: raise OSError(errno.EIO, str(e), str(path)) from e
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #8a972223

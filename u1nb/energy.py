@@ -15,11 +15,10 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
-from .core import plain
+from .core import plain,whole_numbers
 from .stats import *
 from .stats import draws_interval
 from .stats import group_ids,group_sums
-from .core import whole_numbers
 
 # %% ../nbs/10_energy.ipynb #e50bcc1a
 def energy(

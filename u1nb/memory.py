@@ -15,12 +15,12 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-from .core import Interval, commit, plain, read_tensors, rng, versions, write_tensors
+from .core import Interval, checked, commit, plain, read_tensors, rng, versions, whole_numbers
+from .core import write_tensors
 from .stats import bootstrap, group_ids, group_sums, t_interval, two_way
 from .data import Source
 from .models import bottlenecks
 from .extract import Collect, activations, layer_key, observe
-from .core import checked, whole_numbers
 
 # %% ../nbs/15_memory.ipynb #7eec842c
 def pool(

@@ -357,15 +357,14 @@ def fit(
     **kwargs,              # of `recipe`
 )->'Fit':
     "Train; a run that was cut off goes on from the last state that was kept"
-    how = recipe(**kwargs)
+    how,every = recipe(**kwargs),60*checked('save_minutes', save_minutes, '[0,inf)')
     real_weights(model)
     if track and not out: raise ValueError(f'{track} writes into a folder: give `out`')
     if not hasattr(train, 'epoch'): raise TypeError(f'train is Resident or Streamed, not {train!r}')
     loss = nn.CrossEntropyLoss() if loss is None else loss
     _wants(model, loss)
     acc = _accelerator(device, how['precision'], track, out)
-    run = _Run(acc, model, (train,valid), loss, how, int(seed), out)
-    run.every = 60*checked('save_minutes', save_minutes, '[0,inf)')
+    run = _Run(acc, model, (train,valid), loss, how, int(seed), out, every)
     try:
         if track: acc.init_trackers('u1nb', config={k:str(v) for k,v in run.told.items()})
         run.go(progress)
@@ -405,7 +404,7 @@ def _accelerator(device, precision, track, out):
 # %% ../nbs/22_train.ipynb #29eba5be
 class _Run:
     "A training run in progress"
-    def __init__(self, acc, model, data, loss, how, seed, out):
+    def __init__(self, acc, model, data, loss, how, seed, out, every):
         self.acc,self.model,self.loss,self.how,self.seed = acc,model,loss.to(acc.device),how,seed
         self.u,self.mirror = _wants(model, loss)
         model.to(acc.device, memory_format=torch.channels_last)
@@ -416,7 +415,7 @@ class _Run:
             self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
             self.done = self.averaged.module
         self.opt,self.file = _optimizer(how, model),Path(out)/'run.safetensors' if out else None
-        self.rows,self.within,self.kept,self.every = [],None,time.monotonic(),math.inf
+        self.rows,self.within,self.kept,self.every = [],None,time.monotonic(),every
         self.told = json.loads(json.dumps(self._told()))
         scale = self._begin() if out else None
         self.net = acc.prepare_model(torch.compile(model) if how['compile'] else model)

@@ -1,5 +1,5 @@
 "Files that are cut, empty, poisoned or of another kind, a full disk, a folder that may not be written, and text that looks like markup"
-import ctypes, json, os, pickle, random, resource, shutil, sys, tempfile, warnings
+import ctypes, json, os, pickle, random, resource, shutil, sys, tempfile, tracemalloc, warnings
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pytest, torch
 from forks import begin, end, right
@@ -221,6 +221,16 @@ def full(f, out, size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size,)*2)
     try: f(out)
     except OSError as e: sys.exit(f'{e}')
+
+def test_saving_copies_nothing(tmp_path, right):
+    "What is saved was laid out in memory first: three times the size of a memory"
+    x = torch.ones(2**21)
+    write_tensors(tmp_path/'warm.safetensors', dict(x=x[:9]))
+    tracemalloc.start()
+    write_tensors(tmp_path/'x.safetensors', dict(x=x))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    right(lambda: peak, lambda n: n<x.nbytes/8)
 
 @pytest.mark.parametrize('f', [add, *(pytest.param(f, marks=pytest.mark.torture) for f in (saved, memory, train, one_pass, report))])
 def test_full_disk(f, tmp_path, many, trial, right):
