@@ -44,6 +44,21 @@ def _given(K, angles):
     if not a.isfinite().all(): raise ValueError(f'angles are finite; got {a}')
     return math.pi-(math.pi-a).remainder(2*math.pi)
 
+# %% ../nbs/20_loss.ipynb #6864159d
+def similar_angles(
+    vectors,  # (N,D) of pictures, such as pooled activations
+    y,        # (N,) classes in [0,K), each with a picture
+)->Tensor:    # (K,) float64 radians in (-π,π], evenly spaced
+    "Even angles in an order in which neighbours are alike"
+    v,y = _reals(vectors),torch.as_tensor(y)
+    means = torch.stack([v[y==k].mean(0) for k in range(int(y.max())+1)])
+    if not means.isfinite().all(): raise ValueError('a class without pictures, or values that are not finite')
+    m = means-means.mean(0)
+    m = m/m.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    x = torch.linalg.eigh(m@m.T).eigenvectors[:,-2:]
+    k = torch.atan2(x[:,1], x[:,0]).argsort().argsort()
+    return _given(len(k), k.double()*(2*math.pi/len(k)))
+
 # %% ../nbs/20_loss.ipynb #ca8765f5
 def directions(
     K:int,        # number of classes, at least 1

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from .core import checked
 from .models import library_of,seeded
+from .padding import with_padding
 
 # %% ../nbs/21_nets.ipynb #3f9e8808
 class ResNet(nn.Module):
@@ -102,20 +103,27 @@ def build(
     K:int,              # classes
     size:int=32,        # of the pictures, in pixels
     seed:int=0,
+    padding:str='zeros',# of every convolution: 'zeros', 'reflect', 'replicate' or 'circular'
 )->nn.Module:           # carries `recipe`, from which `restore` builds it again
     "A network at random initialisation"
     checked('K', K, whole=True)
     checked('size', size, whole=True)
-    own = NETWORKS.get(name)
+    own,recipe = NETWORKS.get(name),dict(name=name, K=K, size=size)
     with seeded(seed): net = own(K, size) if own else _foreign(name, K, size)
-    net.recipe = dict(name=name, K=K, size=size)
+    if padding!='zeros': net,recipe = with_padding(net, padding, size=size),dict(recipe, padding=padding)
+    net.recipe = recipe
     return net
 
 # %% ../nbs/21_nets.ipynb #e593db3a
 #: our own networks by name, for K classes and pictures of `size` pixels
-NETWORKS = dict(resnet20=lambda K, size: ResNet(3, K), resnet32=lambda K, size: ResNet(5, K),
+NETWORKS = dict(resnet8=lambda K, size: ResNet(1, K), resnet20=lambda K, size: ResNet(3, K), resnet32=lambda K, size: ResNet(5, K),
     resnet56=lambda K, size: ResNet(9, K), fastnet=lambda K, size: FastNet(K, (64,256,256), size),
-    fastnet_small=lambda K, size: FastNet(K, (24,64,64), size))
+    fastnet_small=lambda K, size: FastNet(K, (24,64,64), size), densenet22=lambda K, size: _densenet22(K))
+
+def _densenet22(K):
+    "DenseNet-BC of growth 12 and depth 22 (Huang et al. 2017), of torchvision's parts"
+    from torchvision.models import DenseNet
+    return _small_stem(DenseNet(12, (3,3,3), 24, num_classes=K))
 
 def _foreign(name, K, size):
     "A network of torchvision or timm"
@@ -125,14 +133,17 @@ def _foreign(name, K, size):
     except ValueError as e: raise ValueError(f'{e}; or of ours: {", ".join(NETWORKS)}') from None
     if lib=='timm': return timm.create_model(bare, num_classes=K)
     net = get_model(bare, weights=None, num_classes=K)
-    small = size<=64 and re.match('(resnet|resnext|wide_resnet|vgg)', bare)
+    small = size<=64 and re.match('(resnet|resnext|wide_resnet|vgg|densenet)', bare)
     return _small_stem(net) if small else net
 
 def _small_stem(net):
-    "A torchvision ResNet or VGG for small pictures: no stride or pool first, one linear layer last"
+    "A torchvision ResNet, DenseNet or VGG for small pictures: no stride or pool first, one linear layer last"
     if hasattr(net, 'conv1'):
         net.conv1,net.maxpool = _conv(3, net.conv1.out_channels),nn.Identity()
         _kaiming(net.conv1)
+    elif hasattr(net.features, 'conv0'):
+        net.features.conv0,net.features.pool0 = _conv(3, net.features.conv0.out_channels),nn.Identity()
+        _kaiming(net.features.conv0)
     else:
         first,last = net.classifier[0],net.classifier[-1]
         C = first.in_features//math.prod(net.avgpool.output_size)

@@ -25,6 +25,7 @@ def padded_convs(
 
 # %% ../nbs/04_padding.ipynb #677c4e16
 _KINDS = {'constant_pad_nd':'zeros', 'reflection_pad2d':'reflect', 'replication_pad2d':'replicate'}
+MODES = (*_KINDS.values(), 'circular')     # copies of slices, in torch's own way
 
 class _Spy(TorchDispatchMode):
     "Notes which module pads what a convolution sees, and how"
@@ -63,19 +64,19 @@ def _padding(model, size):
         return spy
     spy,modules = probe_image(model, size, run), dict(model.named_modules())
     for n,m in modules.items():
-        if getattr(m, 'padding_mode', '')=='circular' and any(m._reversed_padding_repeated_twice):
-            spy.kinds[n].add('circular')
+        plain = getattr(m, 'padding_mode', '')=='circular' and any(m._reversed_padding_repeated_twice)
+        if plain or getattr(m, 'pad_as', '')=='circular': spy.kinds[n].add('circular')
     return {n:spy.kinds[n] for n in modules if spy.kinds[n]}, {n for n in modules if spy.stray[n]}
 
 # %% ../nbs/04_padding.ipynb #c2b1409b
 def with_padding(
     model:nn.Module, # any network; left as it was
-    mode:str,        # 'zeros', 'reflect' or 'replicate'
+    mode:str,        # 'zeros', 'reflect', 'replicate' or 'circular'
     only=None,       # names out of `padded_convs`, to change these alone
     size=224,        # side of the probe picture, or (H,W): what pads may depend on it
 )->nn.Module:        # a copy
     "A deep copy in which every spatial convolution pads by `mode`"
-    if mode not in _KINDS.values(): raise ValueError(f'no padding {mode!r} in {[*_KINDS.values()]}')
+    if mode not in MODES: raise ValueError(f'no padding {mode!r} in {[*MODES]}')
     twin = copy.deepcopy(model)
     (found,stray),modules = _padding(twin, size), dict(twin.named_modules())
     wanted = set(found) if only is None else {only} if isinstance(only, str) else set(only)

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from .core import Results,alone,checked,plain,rng
+from .core import Results,alone,checked,generator,plain,rng
 from .stats import bootstrap,sign_test,t_interval
 from .data import images
 from .loss import OneHotU1Loss,attach_u1,class_angles,directions,simplex
 from .nets import build
+from .padding import MODES
 from .train import Diverged,Pictures,Resident,Scores,Streamed
 from .train import decode,evaluate,fit,progress_bar,recipe,short_hash
 
@@ -28,10 +29,11 @@ class Arm:
     name:str
     weight:float=0.           # of the U(1) term, or of the control in its place
     form:str='von_mises'      # of `U1Loss`
-    scheme:str='even'         # of the classes' angles: 'even' or 'random'
+    scheme:str='even'         # of the classes' angles: 'even', 'random', or what `angles` are called
     where:str='feature'       # the head: 'feature' or 'image'
     control:str|None=None     # 'smoothing', 'sample', 'directions', 'simplex' or 'mse/4'
     label_smoothing:float=0.
+    angles:tuple|None=None    # radians, one a class, in place of those of `scheme`
 
 def standard_arms(
     weight:float,             # of the U(1) term
@@ -59,7 +61,7 @@ def loss(self:Arm,
     if c=='directions': t = directions(K, 8, seed)
     elif c=='simplex': t = simplex(K)
     elif c=='sample': t = class_angles(n, 'random', seed)
-    else: t = class_angles(K, self.scheme, seed)
+    else: t = class_angles(K, self.scheme if self.angles is None else self.angles, seed)
     return OneHotU1Loss(t, self.weight, self.form, smooth, per_sample=c=='sample')
 
 @patch
@@ -139,6 +141,9 @@ def series(
     per_class:int|None=None,    # training pictures of each class, others with each seed
     label_noise:float=0.,       # share of training labels that are wrong, others with each seed
     memory:bool=False,          # also the accuracy of a memory of the training pictures
+    padding:str='zeros',        # of every convolution: zeros, reflect, replicate or circular
+    curve:int=0,                # pictures of the test that are scored after every epoch too
+    corrupt:bool=False,         # also the accuracy on noisy, blurred and compressed test pictures
     small:bool=False,           # mark the rows as smaller than what was to be run
     command_line:str|None=None, # that makes the rows; that of this process if None
     **kwargs,                   # of `recipe`
@@ -147,9 +152,12 @@ def series(
     checked('held', held, '[0,1)')
     checked('label_noise', label_noise, '[0,1]')
     checked('batch_size', batch_size, whole=True)
+    checked('curve', curve, '[0,inf)', whole=True)
+    if padding not in MODES: raise ValueError(f'padding is one of {", ".join(MODES)}, not {padding!r}')
     if per_class is not None: checked('per_class', per_class, whole=True)
     return dict(recipe=recipe(**kwargs), model=model, batch_size=batch_size, phase=phase, held=held,
-        per_class=per_class, label_noise=label_noise, memory=memory, small=small, line=command_line)
+        per_class=per_class, label_noise=label_noise, memory=memory, trained_padding=padding,
+        curve=curve, corrupt=corrupt, small=small, line=command_line)
 
 # %% ../nbs/23_trials.ipynb #38da20b8
 @delegates(series)
@@ -192,7 +200,7 @@ def _columns(task, train, test, how):
     digests = [(p if isinstance(p, Pictures) else Streamed(p, 1)).digest() for p in (train,test)]
     n = len(_poorer(train, dict(how, label_noise=0), 0))
     of_runs = {k:v for k,v in how['recipe'].items() if k!='compile'}
-    of_series = {k:how[k] for k in ('model','batch_size','phase','per_class','label_noise')}
+    of_series = {k:how[k] for k in ('model','batch_size','phase','per_class','label_noise','trained_padding')}
     of_task = {k:getattr(task, k, None) for k in ('size','flip','translate','crop','demo')}
     return dict(of_runs, **of_series, **of_task, data=task.name, pictures=short_hash(*digests),
         split='valid' if how['held'] else 'test', n_train=n, n_eval=len(test))
@@ -214,22 +222,27 @@ def _poorer(train, how, seed):
 # %% ../nbs/23_trials.ipynb #9b7882f1
 def _run(a, seed, train, test, task, how, workers, fitted):
     "What one run gave"
-    start,kept,took = time.perf_counter(),None,None
+    start,more,took = time.perf_counter(),dict(memory=None),None
     if how['recipe']['compile']: torch.compiler.reset()   # compiled networks are limited in number
     batches = task.batches(train, how['batch_size'], seed, workers)
     K,size = len(batches.classes),batches.size
-    net,loss = build(how['model'], K, size, seed=seed),a.loss(K, len(task.train), seed)
+    net,loss = build(how['model'], K, size, seed, how['trained_padding']),a.loss(K, len(task.train), seed)
     if hasattr(net, 'start'): net.start(_some_views(train, batches, seed))
     if a.weight: attach_u1(net, a.where, size, loss.u1.targets.shape[1], seed)
     judge = unaugmented(test, batches, max(512, how['batch_size']))
+    some = unaugmented(test.take(how['curve'], seed), batches) if how['curve'] else None
     try:
-        f = fit(net, batches, None, loss, seed=seed, progress=False, **fitted, **how['recipe'])
+        f = fit(net, batches, some, loss, seed=seed, progress=False, **fitted, **how['recipe'])
         took,d = round(f.seconds, 2),batches.device
         targets = loss.u1.targets if a.weight and not loss.per_sample else None
         s = evaluate(f.model, judge.to(d), targets)
-        if how['memory']: kept = _memory(f.model, unaugmented(train, batches).to(d), judge)
+        if how['memory']: more['memory'] = _memory(f.model, unaugmented(train, batches).to(d), judge)
+        if some: more['curve'] = [r['valid_accuracy'] for r in f.rows]
+        for kind in CORRUPTIONS if how['corrupt'] else ():
+            other = unaugmented(corrupted(test, kind), batches, judge.batch_size)
+            more[f'accuracy_{kind}'] = evaluate(f.model, other.to(d)).accuracy
     except Diverged: s,d = Scores(1/K, None, None, None, len(test)),batches.device
-    return dict(value=s.accuracy, nll=s.nll, ece=s.ece, accuracy_u=s.accuracy_u, memory=kept,
+    return dict(value=s.accuracy, nll=s.nll, ece=s.ece, accuracy_u=s.accuracy_u, **more,
         seconds=round(time.perf_counter()-start, 2), training_seconds=took,
         diverged=took is None, device=torch.cuda.get_device_name(d) if d.type=='cuda' else d.type)
 
@@ -250,6 +263,26 @@ def _memory(model, train, judge):
     for v,y in vectors(train): m.add(v, y)
     hits = [(m.predict(v).cpu()==y.cpu()).double() for v,y in vectors(judge)]
     return torch.cat(hits).mean().item()
+
+# %% ../nbs/23_trials.ipynb #8d77c75b
+#: standard deviation as a share of the range; pixels; quality
+CORRUPTIONS = dict(noise=.08, blur=.7, jpeg=58)
+
+def corrupted(
+    pictures:Pictures,
+    kind:str,          # 'noise', 'blur' or 'jpeg'
+    seed:int=0,        # of the noise
+)->Pictures:
+    "The same pictures with white noise, a Gaussian blur, or compressed"
+    from torchvision.transforms.v2 import functional as V
+    if kind not in CORRUPTIONS: raise ValueError(f'kind is one of {", ".join(CORRUPTIONS)}, not {kind!r}')
+    x,much = pictures.x.cpu().permute(0,3,1,2),CORRUPTIONS[kind]
+    if kind=='noise':
+        x = x+255*much*torch.randn(x.shape, generator=generator(seed, 'corrupted'))
+        x = x.round().clamp(0, 255).byte()
+    elif kind=='blur': x = V.gaussian_blur(x, [5,5], [much,much])
+    else: x = torch.stack([V.jpeg(o, much) for o in x])
+    return replace(pictures, x=x.permute(0,2,3,1).contiguous())
 
 # %% ../nbs/23_trials.ipynb #33af4da3
 def differences(

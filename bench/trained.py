@@ -1,0 +1,236 @@
+"""Networks trained for the question: padding from birth (57) and U(1) where it could show (59). Resumable.
+
+Run again, it goes on from the rows that are there; jobs come in order of value. On two CPU cores:
+
+    U1NB_DATA=data python bench/trained.py padding --out nbs/results/57_padding_from_birth --minutes 60
+    U1NB_DATA=data python bench/trained.py u1 --out nbs/results/59_where_u1_could_show --minutes 60
+
+With --whole (for a GPU) all training pictures, more epochs and more seeds. What is compared, and by which rules,
+stands in the two notebooks and was written before the first run.
+"""
+import argparse, json, os, tempfile, time
+from dataclasses import replace
+from pathlib import Path
+os.environ.setdefault('TQDM_DISABLE', '1')
+import numpy as np, torch
+torch.set_num_threads(1)      # before anything counts: the processes are forked, and OpenMP's threads are not
+from u1nb.core import Results, append_line
+from u1nb.stats import bootstrap, t_interval
+from u1nb.data import images, shifted
+from u1nb.models import bottlenecks, calibrate_bn, pretrained
+from u1nb.extract import Collect, observe
+from u1nb.energy import concentration, energy_density
+from u1nb.angle import class_bias, order_parameter
+from u1nb.memory import pool
+from u1nb.loss import similar_angles
+from u1nb.nets import build
+from u1nb.train import restore
+from u1nb.trials import Arm, Task, paired, standard_arms, task
+
+# ---- padding from birth
+
+PADDINGS,NETS = ('zeros','reflect','circular'),('resnet8','fastnet_small')
+PADDING = dict(cpu=dict(n=10_000, test=5_000, seen=2_000, epochs=8, seeds=5, batch=128),
+               whole=dict(n=None, test=None, seen=10_000, epochs=16, seeds=20, batch=512))
+
+def padding_jobs(how):
+    "Seed by seed: both networks, three paddings, with and without shifts"
+    return [dict(seed=s, model=m, padding=p, shifted=moved) for s in range(how['seeds'])
+            for m in NETS for moved in (False,True) for p in PADDINGS]
+
+def padding_data(how):
+    "The task, and pictures of its test split to look at, as photographed and shifted"
+    t,seen = task('cifar10_jpeg', 32, how['n'], how['test']),images('cifar10_jpeg', 'test', n=how['seen'])
+    return t, dict(photographed=seen, shifted=shifted(seen)), images('cifar10_jpeg', 'train', n=256, seed=7)
+
+def padding_run(job, data, how, line, device=None):
+    "Train one network, and measure it beside what it was before"
+    t,places,spare = data
+    t = replace(t, translate=t.size//2 if job['shifted'] else 0)
+    with tempfile.TemporaryDirectory() as tmp:
+        rows = paired([Arm('onehot')], [job['seed']], t, model=job['model'], padding=job['padding'], epochs=how['epochs'],
+            batch_size=how['batch'], precision='bf16', memory=True, small=how is PADDING['cpu'], phase='padding', runs=tmp,
+            device=device, progress=False, command_line=line)
+        net,transform,_ = restore(next(Path(tmp).rglob('run.safetensors')))
+    rows = [dict(r, shifted=job['shifted']) for r in rows]
+    of = dict(model=job['model'], data=t.name, seed=job['seed'], trained_padding=job['padding'], shifted=job['shifted'])
+    of |= dict(n_train=len(t.train), epochs=how['epochs'], command=line)
+    rows += measured(net, transform, places, weights='trained', **of)
+    if job['shifted']:            # untrained, the two are the same network
+        fresh = calibrate_bn(build(job['model'], 10, t.size, job['seed'], job['padding']), spare, transform)
+        rows += measured(fresh, transform, places, weights='random', **dict(of, shifted=None))
+    return rows
+
+def kappa(acts): return concentration(energy_density(acts), .5)
+def z_of(acts): return order_parameter(energy_density(acts))
+
+def measured(net, transform, places, **of):
+    "Rows of κ(½), |mean z|, its upward part and ω² at the bottleneck; intervals over pictures"
+    res,layer = Results(None),bottlenecks(net, 32)[-1]
+    for place,pictures in places.items():
+        seen = observe(net, pictures, layer, Collect(kappa=kappa, z=z_of, map=energy_density), transform=transform)
+        k,z,p = (getattr(seen, o)[layer.key] for o in ('kappa','z','map'))
+        ok,more = ~np.isnan(k),dict(of, layer=layer.key, placement=place, device='cpu', groups='picture')
+        xy = np.stack([z.real, z.imag], 1)[ok]
+        def add(key, v, **cols): res.add('C1' if key=='kappa' else 'C4', key, v, reading='born', **cols, **more)
+        add('kappa', bootstrap(k[ok], n_boot=500), map=np.nanmean(p*p[0].size, 0).round(4), left_out=int((~ok).sum()))
+        add('mean_z', bootstrap(xy, n_boot=500, stat=lambda m: np.hypot(m[...,0], m[...,1])))
+        add('mean_z.y', bootstrap(xy[:,1], n_boot=500))
+        b = class_bias(z[ok], np.asarray(pictures.labels)[ok], n_perm=199)
+        add('omega2', b.omega2_interval, symmetry=b.symmetry)
+    return list(res)
+
+# ---- U(1) where it could show
+
+WEIGHTS,CHOICE = (.1,.3,1.,3.),(1000,1001)
+U1 = dict(cpu=dict(model='fastnet_small', seeds=30, batch=64, small=True,
+                   tasks=dict(cifar10=(5_000, 5_000, 8), mammals=(None, None, 24), caltech101=(None, None, 16))),
+          whole=dict(model='resnet18', seeds=20, batch=256, small=False,
+                   tasks=dict(cifar10=(None, None, 16), mammals=(None, None, 60), caltech101=(None, None, 60))))
+FEW = (5,10,25)
+
+def mammals(names):
+    "The first twenty land mammals of Tiny-ImageNet by WordNet number: dogs, cats, a bear, hoofed animals, an ape"
+    return [n for n in names if 'n02085620'<=n<='n02132136' or 'n02364673'<=n<='n02480495'][:20]
+
+def only(pictures, names):
+    "The pictures of these classes, numbered anew"
+    at = {pictures.classes.index(n):k for k,n in enumerate(names)}
+    i = np.flatnonzero(np.isin(pictures.labels, list(at)))
+    some = pictures.rows(i, [at[y] for y in pictures.labels[i].tolist()])
+    return replace(some, classes=list(names))
+
+def u1_task(name, how):
+    "A task, at 32 pixels"
+    n,n_test,_ = how['tasks'][name]
+    if name!='mammals': return task(dict(cifar10='cifar10_jpeg').get(name, name), 32, n, n_test)
+    t = task('tiny_imagenet', 32)
+    names = mammals(t.train.classes)
+    return Task('mammals', only(t.train, names), only(t.test, names), t.flip, t.translate, t.size)
+
+SOURCES = dict(cifar10=('cifar_resnet20','cifar10'), mammals=('mobilenet_v2','tiny_imagenet'),
+               caltech101=('mobilenet_v2','caltech101'))
+
+def angles_of(name, t, seed=0, n=20):
+    "Angles of the classes: those that C4 measured on a pre-trained network, and even ones in order of likeness"
+    model,data = SOURCES[name]
+    stored = Results.load(Path(__file__).parents[1]/'nbs/results/51_pretrained_angle'/f'{model}-{data}.jsonl')
+    r = [r for r in stored.where(key='class_directions') if 'class_angle' in r][-1]
+    by = dict(zip(r['class_class'], r['class_angle']))
+    net,transform = pretrained('mobilenet_v2')
+    some = images(dict(cifar10='cifar10_jpeg', mammals='tiny_imagenet').get(name, name), 'train', n=None)
+    keep = np.concatenate([np.flatnonzero(some.labels==some.classes.index(c))[:n] for c in t.train.classes])
+    seen = observe(net, some.rows(keep), 'features', Collect(pooled=pool), transform=transform)
+    y = np.array([t.train.classes.index(some.classes[k]) for k in some.labels[keep]])
+    return dict(measured=[by[c] for c in t.train.classes], similar=similar_angles(seen.pooled['features'], y).tolist())
+
+def u1_data(how, out):
+    "Tasks and their angles, which are kept beside the rows"
+    tasks,file = {k:u1_task(k, how) for k in how['tasks']},Path(out)/'angles.json'
+    if not file.exists():
+        file.write_text(json.dumps({k:angles_of(k, t) for k,t in tasks.items()}))
+    return tasks,json.loads(file.read_text())
+
+def all_arms(weight, angles):
+    "The standard arms, and U(1) with measured angles, with angles in order of likeness, and read in the image plane"
+    arms = standard_arms(weight)
+    more = [Arm(f'onehot+u1:{k}', weight, scheme=k, angles=tuple(a)) for k,a in angles.items()]
+    return arms+more+[Arm('onehot+u1:image', weight, where='image')]
+
+def screen_jobs(how):
+    "U(1), and the simplex that says how much a head of this weight can learn"
+    one = [dict(task=k, phase='screen', seed=s, arm='onehot', weight=0.) for k in how['tasks'] for s in CHOICE]
+    return one+[dict(task=k, phase='screen', seed=s, arm=a, weight=w) for k in how['tasks'] for w in WEIGHTS
+                for s in CHOICE for a in ('onehot+u1','onehot+simplex')]
+
+def chosen(rows):
+    "Task → weight: of those at which the head learns, the one best on validation pictures; all where it learns at none"
+    d,best = rows,{}
+    for k in dict.fromkeys(r['task'] for r in d):
+        def mean(arm, w, c): return np.mean([r[c] for r in d if (r['task'],r['arm'],r['weight'])==(k,arm,w)])
+        u = {w:(mean('onehot+u1', w, 'accuracy_u'), mean('onehot+simplex', w, 'accuracy_u')) for w in WEIGHTS}
+        learns = [w for w,(a,b) in u.items() if a>=.5*b] or list(WEIGHTS)
+        best[k] = max(learns, key=lambda w: mean('onehot+u1', w, 'value'))
+    return best
+
+def confirm_jobs(how, best):
+    "Seed by seed: all arms on every task, then few labels"
+    few = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+sample','onehot+simplex')
+    arms = [a.name for a in all_arms(1., dict(measured=(), similar=()))]
+    for s in range(how['seeds']):
+        for k in how['tasks']:
+            for a in arms: yield dict(task=k, phase='confirm', seed=s, arm=a, weight=best[k])
+        for n in FEW:
+            for a in few: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best['cifar10'], per_class=n)
+
+def u1_run(job, data, how, line, device=None):
+    "The row of one run"
+    tasks,angles = data
+    t,few = tasks[job['task']],job.get('per_class')
+    arm = next(a for a in all_arms(job['weight'] or 1., angles[job['task']]) if a.name==job['arm'])
+    confirm = job['phase']=='confirm'
+    rows = paired([arm], [job['seed']], t, model=how['model'], epochs=60 if few else how['tasks'][job['task']][2],
+        batch_size=25 if few else how['batch'], precision='bf16', phase=job['phase'], held=.2*(job['phase']=='screen'),
+        per_class=few, corrupt=confirm, curve=1000*confirm, small=how['small'], device=device, progress=False,
+        command_line=line)
+    return [dict(r, task=job['task']) for r in rows]
+
+# ---- what both share
+
+def key_of(job): return json.dumps(job, sort_keys=True)
+
+def work(rank, jobs, run, args, file, until):
+    "Every job of a share until time is up; its rows are written together"
+    torch.backends.cudnn.benchmark = True
+    for job in jobs:
+        if time.time()>until: return
+        for r in run(job, *args): append_line(file.with_suffix(f'.{rank}.part'), json.dumps(dict(r, job=key_of(job))))
+
+def rows_of(file): return list(Results.load(file)) if file.exists() else []
+
+def in_turn(jobs, run, args, file, until, processes):
+    "The rows of all jobs, those of earlier calls included, and are all there?"
+    def gather():
+        for p in sorted(file.parent.glob(f'{file.stem}.*.part')):
+            with file.open('a', encoding='utf-8') as f: f.write(p.read_text(encoding='utf-8'))
+            p.unlink()
+    gather()
+    there = {r['job'] for r in rows_of(file)}
+    todo = [j for j in jobs if key_of(j) not in there]
+    ctx = torch.multiprocessing.get_context('fork')
+    ps = [ctx.Process(target=work, args=(k, todo[k::processes], run, args, file, until)) for k in range(processes)]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    gather()
+    rows = rows_of(file)
+    left = len({key_of(j) for j in todo}-{r['job'] for r in rows})
+    print(f'{file.name}: {len(rows)} rows, {len(todo)} jobs were open, {left} are, {[p.exitcode for p in ps]}', flush=True)
+    return rows,not left
+
+def main(stage, out, minutes=60., processes=2, whole=False, device=None):
+    until,out,which = time.time()+60*minutes,Path(out),'whole' if whole else 'cpu'
+    out.mkdir(parents=True, exist_ok=True)
+    line = f'U1NB_DATA=data python bench/trained.py {stage} --out nbs/results/{out.name}{" --whole"*whole}'
+    if stage=='padding':
+        how = PADDING[which]
+        args = padding_data(how),how,line,device
+        args[0][0].train.digest(), args[0][0].train.moments()              # once, for all processes
+        return in_turn(padding_jobs(how), padding_run, args, out/'runs.jsonl', until, processes)
+    how = U1[which]
+    args = u1_data(how, out),how,line,device
+    for t in args[0][0].values(): t.train.digest(), t.train.moments()
+    rows,done = in_turn(screen_jobs(how), u1_run, args, out/'runs-screen.jsonl', until, processes)
+    if not done: return rows,done
+    print(best := chosen(rows), flush=True)
+    return in_turn(list(confirm_jobs(how, best)), u1_run, args, out/'runs-confirm.jsonl', until, processes)
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument('stage', choices=('padding','u1'))
+    p.add_argument('--out', required=True)
+    p.add_argument('--minutes', type=float, default=60)
+    p.add_argument('--processes', type=int, default=2)
+    p.add_argument('--whole', action='store_true', help='all training pictures, more epochs and seeds, for a GPU')
+    p.add_argument('--device', default=None)
+    a = p.parse_args()
+    main(a.stage, a.out, a.minutes, a.processes, a.whole, a.device)
