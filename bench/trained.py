@@ -15,7 +15,7 @@ os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np, torch
 torch.set_num_threads(1)      # before anything counts: the processes are forked, and OpenMP's threads are not
 from u1nb.core import Results, append_line
-from u1nb.stats import bootstrap, t_interval
+from u1nb.stats import bootstrap
 from u1nb.data import images, shifted
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
 from u1nb.extract import Collect, observe
@@ -54,7 +54,7 @@ def padding_run(job, data, how, line, device=None):
         net,transform,_ = restore(next(Path(tmp).rglob('run.safetensors')))
     rows = [dict(r, shifted=job['shifted']) for r in rows]
     of = dict(model=job['model'], data=t.name, seed=job['seed'], trained_padding=job['padding'], shifted=job['shifted'])
-    of |= dict(n_train=len(t.train), epochs=how['epochs'], command=line)
+    of |= dict(n_train=len(t.train), epochs=how['epochs'], device=rows[0]['device'], command=line)
     rows += measured(net, transform, places, weights='trained', **of)
     if job['shifted']:            # untrained, the two are the same network
         fresh = calibrate_bn(build(job['model'], 10, t.size, job['seed'], job['padding']), spare, transform)
@@ -70,7 +70,7 @@ def measured(net, transform, places, **of):
     for place,pictures in places.items():
         seen = observe(net, pictures, layer, Collect(kappa=kappa, z=z_of, map=energy_density), transform=transform)
         k,z,p = (getattr(seen, o)[layer.key] for o in ('kappa','z','map'))
-        ok,more = ~np.isnan(k),dict(of, layer=layer.key, placement=place, device='cpu', groups='picture')
+        ok,more = ~np.isnan(k),dict(of, layer=layer.key, placement=place, groups='picture')
         xy = np.stack([z.real, z.imag], 1)[ok]
         def add(key, v, **cols): res.add('C1' if key=='kappa' else 'C4', key, v, reading='born', **cols, **more)
         add('kappa', bootstrap(k[ok], n_boot=500), map=np.nanmean(p*p[0].size, 0).round(4), left_out=int((~ok).sum()))
@@ -144,14 +144,14 @@ def screen_jobs(how):
                 for s in CHOICE for a in ('onehot+u1','onehot+simplex')]
 
 def chosen(rows):
-    "Task → weight: of those at which the head learns, the one best on validation pictures; all where it learns at none"
-    d,best = rows,{}
-    for k in dict.fromkeys(r['task'] for r in d):
-        def mean(arm, w, c): return np.mean([r[c] for r in d if (r['task'],r['arm'],r['weight'])==(k,arm,w)])
-        u = {w:(mean('onehot+u1', w, 'accuracy_u'), mean('onehot+simplex', w, 'accuracy_u')) for w in WEIGHTS}
-        learns = [w for w,(a,b) in u.items() if a>=.5*b] or list(WEIGHTS)
-        best[k] = max(learns, key=lambda w: mean('onehot+u1', w, 'value'))
-    return best
+    "The weight: where the head learns on most tasks and, of these, U(1) is best on validation pictures; and where it learns"
+    tasks = list(dict.fromkeys(r['task'] for r in rows))
+    def mean(k, arm, w, c): return np.mean([r[c] for r in rows if (r['task'],r['arm'],r['weight'])==(k,arm,w)])
+    def learns(k, w): return mean(k, 'onehot+u1', w, 'accuracy_u')>=.5*mean(k, 'onehot+simplex', w, 'accuracy_u')
+    at = {w:[k for k in tasks if learns(k, w)] for w in WEIGHTS}
+    most = max(map(len, at.values()))
+    best = max((w for w in WEIGHTS if len(at[w])==most), key=lambda w: sum(mean(k, 'onehot+u1', w, 'value') for k in tasks))
+    return best,at
 
 def confirm_jobs(how, best):
     "Seed by seed: all arms on every task, then few labels"
@@ -159,9 +159,9 @@ def confirm_jobs(how, best):
     arms = [a.name for a in all_arms(1., dict(measured=(), similar=()))]
     for s in range(how['seeds']):
         for k in how['tasks']:
-            for a in arms: yield dict(task=k, phase='confirm', seed=s, arm=a, weight=best[k])
+            for a in arms: yield dict(task=k, phase='confirm', seed=s, arm=a, weight=best)
         for n in FEW:
-            for a in few: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best['cifar10'], per_class=n)
+            for a in few: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best, per_class=n)
 
 def u1_run(job, data, how, line, device=None):
     "The row of one run"
@@ -215,13 +215,14 @@ def main(stage, out, minutes=60., processes=2, whole=False, device=None):
         how = PADDING[which]
         args = padding_data(how),how,line,device
         args[0][0].train.digest(), args[0][0].train.moments()              # once, for all processes
-        return in_turn(padding_jobs(how), padding_run, args, out/'runs.jsonl', until, processes)
+        return in_turn(padding_jobs(how), padding_run, args, out/'runs-born.jsonl', until, processes)
     how = U1[which]
     args = u1_data(how, out),how,line,device
     for t in args[0][0].values(): t.train.digest(), t.train.moments()
     rows,done = in_turn(screen_jobs(how), u1_run, args, out/'runs-screen.jsonl', until, processes)
     if not done: return rows,done
-    print(best := chosen(rows), flush=True)
+    best,at = chosen(rows)
+    print(f'weight {best:g}; the head learns at {at}', flush=True)
     return in_turn(list(confirm_jobs(how, best)), u1_run, args, out/'runs-confirm.jsonl', until, processes)
 
 if __name__=='__main__':

@@ -419,7 +419,7 @@ class _Run:
         self.told = json.loads(json.dumps(self._told()))
         scale = self._begin() if out else None
         self.net = acc.prepare_model(torch.compile(model) if how['compile'] else model)
-        self.stepper = acc.prepare_optimizer(self.opt)
+        self.stepper = acc.prepare_optimizer(self.opt) if acc.scaler else self.opt     # a millisecond a step less
         if scale and acc.scaler: acc.scaler.load_state_dict(scale)
 
     def _told(self):
@@ -524,7 +524,7 @@ def _step(self:_Run, b, rate):
         more = (b.index, b.mirrored if self.mirror else None) if self.u else ()
         l = self.loss(out, u, b.y, *more) if ours else self.loss(out, b.y)
     self.stepper.zero_grad()
-    self.acc.backward(l)
+    self.acc.backward(l) if self.acc.scaler else l.backward()
     self.stepper.step()
     if self.averaged: self.averaged.update_parameters(self.model)
     hits = (out.argmax(1)==b.y).sum()
