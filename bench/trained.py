@@ -11,9 +11,8 @@ stands in the two notebooks and was written before the first run.
 import argparse, json, os, tempfile, time
 from dataclasses import replace
 from pathlib import Path
-os.environ.setdefault('TQDM_DISABLE', '1')
+if __name__=='__main__': os.environ.setdefault('TQDM_DISABLE', '1')      # read when tqdm is imported
 import numpy as np, torch
-torch.set_num_threads(1)      # before anything counts: the processes are forked, and OpenMP's threads are not
 from u1nb.core import Results, append_line
 from u1nb.stats import bootstrap
 from u1nb.data import images, shifted
@@ -30,8 +29,8 @@ from u1nb.trials import Arm, Task, paired, standard_arms, task
 # ---- padding from birth
 
 PADDINGS,NETS = ('zeros','reflect','circular'),('resnet8','fastnet_small')
-PADDING = dict(cpu=dict(n=10_000, test=5_000, seen=2_000, epochs=8, seeds=5, batch=128),
-               whole=dict(n=None, test=None, seen=10_000, epochs=16, seeds=20, batch=512))
+PADDING = dict(cpu=dict(n=10_000, test=5_000, seen=2_000, epochs=8, seeds=5, batch=128, small=True),
+               whole=dict(n=None, test=None, seen=10_000, epochs=16, seeds=20, batch=512, small=False))
 
 def padding_jobs(how):
     "Seed by seed: both networks, three paddings, with and without shifts"
@@ -49,7 +48,7 @@ def padding_run(job, data, how, line, device=None):
     t = replace(t, translate=t.size//2 if job['shifted'] else 0)
     with tempfile.TemporaryDirectory() as tmp:
         rows = paired([Arm('onehot')], [job['seed']], t, model=job['model'], padding=job['padding'], epochs=how['epochs'],
-            batch_size=how['batch'], precision='bf16', memory=True, small=how is PADDING['cpu'], phase='padding', runs=tmp,
+            batch_size=how['batch'], precision='bf16', memory=True, small=how['small'], phase='padding', runs=tmp,
             device=device, progress=False, command_line=line)
         net,transform,_ = restore(next(Path(tmp).rglob('run.safetensors')))
     rows = [dict(r, shifted=job['shifted']) for r in rows]
@@ -208,6 +207,7 @@ def in_turn(jobs, run, args, file, until, processes):
     return rows,not left
 
 def main(stage, out, minutes=60., processes=2, whole=False, device=None):
+    torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not
     until,out,which = time.time()+60*minutes,Path(out),'whole' if whole else 'cpu'
     out.mkdir(parents=True, exist_ok=True)
     line = f'U1NB_DATA=data python bench/trained.py {stage} --out nbs/results/{out.name}{" --whole"*whole}'

@@ -9,9 +9,9 @@ from u1nb.rules import RULES, Clause, Said, cells_of, changed, current, judge_ce
 ROOT = Path(__file__).parents[1]
 THERE = ROOT/'nbs/results'
 FILES = {f.stem+f.parent.name[:2]:Results.load(f) for f in sorted(THERE.rglob('*.jsonl')) if not f.name.startswith('runs-')}
-rows,confirmed = Results(),Results()     # the registered cells, and those of 56_confirmation
-for k,o in FILES.items(): (confirmed if k.endswith('56') else rows).extend(o)
-CELLS = [(rule, demo, cell, rs) for of,rule,demo in product((rows,confirmed), RULES.values(), (False,True))
+rows,confirmed,families = Results(),Results(),Results()     # the registered cells, those of 56_confirmation and of 58_third_family
+for k,o in FILES.items(): {'56':confirmed, '58':families}.get(k[-2:], rows).extend(o)
+CELLS = [(rule, demo, cell, rs) for of,rule,demo in product((rows,confirmed,families), RULES.values(), (False,True))
          for cell,rs in cells_of(of, rule, demo).items()]
 
 #: cells that are judged otherwise than by rules 1 (nbs/results/verdicts-rules-1.csv), and why

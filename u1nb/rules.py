@@ -374,7 +374,8 @@ def _best_of(n, cell, rule):
 # %% ../nbs/30_rules.ipynb #4abf96ff
 #: network → family of architecture; one that is not listed is a family of its own
 FAMILIES = {'mobilenet_v2':'inverted residuals', 'cifar_resnet20':'residual network',
-            'cifar_resnet32':'residual network'}
+            'cifar_resnet32':'residual network', 'resnet18':'residual network',
+            'vgg11_bn':'plain network', 'densenet22':'densely connected network'}
 FAMILIES |= {f'timm/tf_efficientnet_lite{k}':'inverted residuals' for k in range(3)}
 
 class Verdict(namedtuple('Verdict', 'claim reading verdict counts families cells')):
