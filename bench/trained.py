@@ -86,7 +86,9 @@ U1 = dict(cpu=dict(model='fastnet_small', seeds=30, batch=64, small=True,
                    tasks=dict(cifar10=(5_000, 5_000, 8), mammals=(None, None, 24), caltech101=(None, None, 16))),
           whole=dict(model='resnet18', seeds=20, batch=256, small=False,
                    tasks=dict(cifar10=(None, None, 16), mammals=(None, None, 60), caltech101=(None, None, 60))))
-FEW = (5,10,25)
+FEW = (5,10,25)              # labels a class
+#: arms that are asked more than their accuracy, and with few labels
+MAIN = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+sample','onehot+simplex')
 
 def mammals(names):
     "The first twenty land mammals of Tiny-ImageNet by WordNet number: dogs, cats, a bear, hoofed animals, an ape"
@@ -154,23 +156,22 @@ def chosen(rows):
 
 def confirm_jobs(how, best):
     "Seed by seed: all arms on every task, then few labels"
-    few = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+sample','onehot+simplex')
     arms = [a.name for a in all_arms(1., dict(measured=(), similar=()))]
     for s in range(how['seeds']):
         for k in how['tasks']:
             for a in arms: yield dict(task=k, phase='confirm', seed=s, arm=a, weight=best)
         for n in FEW:
-            for a in few: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best, per_class=n)
+            for a in MAIN: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best, per_class=n)
 
 def u1_run(job, data, how, line, device=None):
     "The row of one run"
     tasks,angles = data
     t,few = tasks[job['task']],job.get('per_class')
     arm = next(a for a in all_arms(job['weight'] or 1., angles[job['task']]) if a.name==job['arm'])
-    confirm = job['phase']=='confirm'
+    more = job['phase']=='confirm' and job['arm'] in MAIN
     rows = paired([arm], [job['seed']], t, model=how['model'], epochs=60 if few else how['tasks'][job['task']][2],
         batch_size=25 if few else how['batch'], precision='bf16', phase=job['phase'], held=.2*(job['phase']=='screen'),
-        per_class=few, corrupt=confirm, curve=1000*confirm, small=how['small'], device=device, progress=False,
+        per_class=few, corrupt=more, curve=500*more, small=how['small'], device=device, progress=False,
         command_line=line)
     return [dict(r, task=job['task']) for r in rows]
 

@@ -56,7 +56,7 @@ def test_arms(digits):
     assert len(arms)==11
     for a in arms:
         row, = trained.u1_run(dict(task='digits', phase='confirm', seed=0, arm=a, weight=1.), (dict(digits=digits),dict(digits=angles)), how, 'a command', 'cpu')
-        assert row['arm']==a and len(row['curve'])==1 and 0<=row['accuracy_blur']<=1
+        assert row['arm']==a and (len(row['curve'])==1 and 0<=row['accuracy_blur']<=1 if a in trained.MAIN else 'curve' not in row)
         if a.endswith(('measured','similar')): assert row['scheme']==a.partition(':')[2] and row['accuracy_u'] is not None
 
 def test_given_angles():

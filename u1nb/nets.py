@@ -116,8 +116,9 @@ def build(
 
 # %% ../nbs/21_nets.ipynb #e593db3a
 #: our own networks by name, for K classes and pictures of `size` pixels
-NETWORKS = dict(resnet8=lambda K, size: ResNet(1, K), resnet20=lambda K, size: ResNet(3, K), resnet32=lambda K, size: ResNet(5, K),
-    resnet56=lambda K, size: ResNet(9, K), fastnet=lambda K, size: FastNet(K, (64,256,256), size),
+NETWORKS = dict(resnet8=lambda K, size: ResNet(1, K), resnet20=lambda K, size: ResNet(3, K),
+    resnet32=lambda K, size: ResNet(5, K), resnet56=lambda K, size: ResNet(9, K),
+    fastnet=lambda K, size: FastNet(K, (64,256,256), size),
     fastnet_small=lambda K, size: FastNet(K, (24,64,64), size), densenet22=lambda K, size: _densenet22(K))
 
 def _densenet22(K):
