@@ -184,7 +184,8 @@ def work(rank, jobs, run, args, file, until):
     torch.backends.cudnn.benchmark = True
     for job in jobs:
         if time.time()>until: return
-        for r in run(job, *args): append_line(file.with_suffix(f'.{rank}.part'), json.dumps(dict(r, job=key_of(job))))
+        lines = [json.dumps(dict(r, job=key_of(job)))+'\n' for r in run(job, *args)]
+        append_line(file.with_suffix(f'.{rank}.part'), ''.join(lines).encode())
 
 def rows_of(file): return list(Results.load(file)) if file.exists() else []
 

@@ -73,7 +73,9 @@ def test_weight():
     best,at = trained.chosen(rows)
     assert best==1. and at=={.1:[], .3:['a','b'], 1.:['a','b'], 3.:[]}
 
-def one_row(job, seconds): time.sleep(seconds); return [dict(claim='runs', key='accuracy', value=job['seed'])]
+def one_row(job, seconds):
+    time.sleep(seconds)
+    return [dict(claim='C1', reading='born', key='kappa', control='given', model='m', data='d', value=job['seed'])]
 
 def test_goes_on(tmp_path):
     "What is there is not run again, and what was cut is"
