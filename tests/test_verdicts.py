@@ -53,6 +53,24 @@ def test_readme_says_what_was_confirmed():
     assert f'{", ".join(first)} and {last} say the same in each' in text, (first,last)
     assert f'of {len(states)} clauses {states.count({"met","excluded"})} are contradicted' in text, (len(states),states.count({'met','excluded'}))
 
+def test_readme_says_what_more_families_change():
+    "The verdicts of the registered cells with those of 58_third_family, and the cells of 56_confirmation beside them"
+    text,nine,moved = (ROOT/'README.md').read_text(encoding='utf-8'),Results(),{}
+    nine.extend([*rows, *families])
+    for rule in RULES.values():
+        if rule.flat: continue
+        a,b,c = (judge_claim(o, rule.claim, rule.reading) for o in (rows, families, nine))
+        if a.verdict!=c.verdict: moved[rule.name] = a.verdict,c.verdict,b.counts
+        if rule.name=='C6': last = c
+    six = judge_claim(confirmed, 'C6').counts
+    assert f'Over them C6 is *{last.verdict}*, in {last.counts["supported"]} of {len(last.cells)}' in text
+    assert f'of the confirming cells in {six["supported"]} of {sum(six.values())}' in text and f'cells of {len(last.families)} families' in text
+    first,*rest = [k for k in moved if k!='C6']
+    assert f'{first} and {", ".join(rest)} go from *not supported* to *inconclusive*' in text
+    assert all(moved[k][:2]==('not supported','inconclusive') and not {'supported','partly'}&set(moved[k][2]) for k in (first,*rest))
+    cells = judge_claim(families, 'C2').cells
+    assert [c for c,v in cells.items() if v=='not supported']==['resnet18 on cifar10_jpeg'] and 'C2 fails in ResNet-18' in text
+
 @pytest.mark.parametrize('rule,demo,cell,rs', CELLS, ids=lambda o: str(o) if isinstance(o, (str,tuple)) and not hasattr(o, 'clauses') else None)
 def test_cell(rule, demo, cell, rs):
     "No clause is judged by rows of both versions; p and interval agree"
