@@ -65,6 +65,17 @@ def test_readme_says_what_the_gpu_rows_say():
         v = t_interval(100*differences(rows, 'onehot+u1', first).difference)
         assert f'{v.value:+.2f} [{v.lo:+.2f}, {v.hi:+.2f}]' in text
 
+def test_readme_says_what_padding_from_birth_does():
+    "κ(½) of shifted pictures in 57_padding_from_birth, means over seeds, both networks"
+    from u1nb.core import Results
+    rows,text = Results.load(ROOT/'nbs/results/57_padding_from_birth').where(key='kappa', placement='shifted', weights='trained'),(ROOT/'README.md').read_text(encoding='utf-8')
+    def mean(model, padding, moved):
+        v = [r['value'] for r in rows.where(model=model, trained_padding=padding, shifted=moved)]
+        assert len(v)>=5, (model, padding, moved)
+        return f'{sum(v)/len(v):.2f}'.lstrip('0')
+    zeros,moved,circle = (' and '.join(mean(m, p, o) for m in ('resnet8','fastnet_small')) for p,o in (('zeros',False),('zeros',True),('circular',False)))
+    assert f'κ is {zeros} where they learned with zeros from pictures as they are, {moved} with zeros from shifted ones, and {circle} with circular padding' in text, (zeros, moved, circle)
+
 def test_results_carry_their_origin():
     rows = [(f.name, json.loads(l)) for f in (ROOT/'nbs/results').rglob('*.jsonl') for l in f.read_text(encoding='utf-8').splitlines()]
     assert rows
