@@ -58,7 +58,7 @@ def test_every_command_has_a_reason_or_words(monkeypatch):
     "Without data: what the packages ship can be made again, the rest says what is missing"
     monkeypatch.delenv('U1NB_DATA', raising=False)
     plan = jobs(ROWS, ROOT/'nbs')
-    assert {id(r) for j in plan for r in j.rows}=={id(r) for r in ROWS}
+    assert {id(r) for j in plan for r in j.rows}=={id(r) for r in ROWS if r['reading']!='own'}          # a network's own accuracy is no claim
     for j in plan: assert bool(j.why)!=all(r['demo'] for r in j.rows), j.command
 
 def test_again(tmp_path, capsys):
