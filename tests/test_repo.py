@@ -76,6 +76,16 @@ def test_readme_says_what_padding_from_birth_does():
     zeros,moved,circle = (' and '.join(mean(m, p, o) for m in ('resnet8','fastnet_small')) for p,o in (('zeros',False),('zeros',True),('circular',False)))
     assert f'κ is {zeros} where they learned with zeros from pictures as they are, {moved} with zeros from shifted ones, and {circle} with circular padding' in text, (zeros, moved, circle)
 
+def test_readme_says_where_the_head_learns():
+    "The head on the circle beside that of the simplex in 59's screening, at its best weight"
+    from u1nb.core import Results
+    d,text = Results.load(ROOT/'nbs/results/59_where_u1_could_show').where(phase='screen').frame(),(ROOT/'README.md').read_text(encoding='utf-8')
+    head = d[d.weight>0].pivot_table('accuracy_u', ['data','weight'], 'arm')
+    share = (head['onehot+u1']/head['onehot+simplex']).groupby('data').max()
+    assert share.cifar10_jpeg>=.5>max(share.mammals, share.caltech101)
+    said = ' and '.join(f'{share[k]:.2f}'.lstrip('0') for k in ('mammals','caltech101'))
+    assert f'at best it is right {said} times as often' in text, said
+
 def test_results_carry_their_origin():
     rows = [(f.name, json.loads(l)) for f in (ROOT/'nbs/results').rglob('*.jsonl') for l in f.read_text(encoding='utf-8').splitlines()]
     assert rows
