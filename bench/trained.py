@@ -5,7 +5,7 @@ Run again, it goes on from the rows that are there; jobs come in order of value.
     U1NB_DATA=data python bench/trained.py padding --out nbs/results/57_padding_from_birth --minutes 60
     U1NB_DATA=data python bench/trained.py u1 --out nbs/results/59_where_u1_could_show --minutes 60
 
-With --whole (for a GPU) all training pictures, more epochs and more seeds. What is compared, and by which rules,
+With --whole (for a GPU) all training pictures, more epochs and more seeds, in files of their own. What is compared, and by which rules,
 stands in the two notebooks and was written before the first run.
 """
 import argparse, json, os, tempfile, time
@@ -112,7 +112,7 @@ def u1_task(name, how):
 SOURCES = dict(cifar10=('cifar_resnet20','cifar10'), mammals=('mobilenet_v2','tiny_imagenet'),
                caltech101=('mobilenet_v2','caltech101'))
 
-def angles_of(name, t, seed=0, n=20):
+def angles_of(name, t, n=20):
     "Angles of the classes: those that C4 measured on a pre-trained network, and even ones in order of likeness"
     model,data = SOURCES[name]
     stored = Results.load(Path(__file__).parents[1]/'nbs/results/51_pretrained_angle'/f'{model}-{data}.jsonl')
@@ -121,7 +121,8 @@ def angles_of(name, t, seed=0, n=20):
     net,transform = pretrained('mobilenet_v2')
     some = images(dict(cifar10='cifar10_jpeg', mammals='tiny_imagenet').get(name, name), 'train', n=None)
     keep = np.concatenate([np.flatnonzero(some.labels==some.classes.index(c))[:n] for c in t.train.classes])
-    seen = observe(net, some.rows(keep), 'features', Collect(pooled=pool), transform=transform)
+    how = dict(transform=transform, device='cpu')       # a GPU that was used here would be closed to forked processes
+    seen = observe(net, some.rows(keep), 'features', Collect(pooled=pool), **how)
     y = np.array([t.train.classes.index(some.classes[k]) for k in some.labels[keep]])
     return dict(measured=[by[c] for c in t.train.classes], similar=similar_angles(seen.pooled['features'], y).tolist())
 
@@ -205,27 +206,28 @@ def in_turn(jobs, run, args, file, until, processes):
     gather()
     rows = rows_of(file)
     left = len({key_of(j) for j in todo}-{r['job'] for r in rows})
-    print(f'{file.name}: {len(rows)} rows, {len(todo)} jobs were open, {left} are, {[p.exitcode for p in ps]}', flush=True)
+    print(f'{file.name}: {len(rows)} rows, {len(todo)} jobs were open, {left} are', flush=True)
+    if bad:=[p.exitcode for p in ps if p.exitcode]: raise SystemExit(f'{len(bad)} processes failed; their errors stand above')
     return rows,not left
 
 def main(stage, out, minutes=60., processes=2, whole=False, device=None):
     torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not
-    until,out,which = time.time()+60*minutes,Path(out),'whole' if whole else 'cpu'
+    until,out,which,more = time.time()+60*minutes,Path(out),'whole' if whole else 'cpu','-whole'*whole
     out.mkdir(parents=True, exist_ok=True)
     line = f'U1NB_DATA=data python bench/trained.py {stage} --out nbs/results/{out.name}{" --whole"*whole}'
     if stage=='padding':
         how = PADDING[which]
         args = padding_data(how),how,line,device
         args[0][0].train.digest(), args[0][0].train.moments()              # once, for all processes
-        return in_turn(padding_jobs(how), padding_run, args, out/'runs-born.jsonl', until, processes)
+        return in_turn(padding_jobs(how), padding_run, args, out/f'runs-born{more}.jsonl', until, processes)
     how = U1[which]
     args = u1_data(how, out),how,line,device
     for t in args[0][0].values(): t.train.digest(), t.train.moments()
-    rows,done = in_turn(screen_jobs(how), u1_run, args, out/'runs-screen.jsonl', until, processes)
+    rows,done = in_turn(screen_jobs(how), u1_run, args, out/f'runs-screen{more}.jsonl', until, processes)
     if not done: return rows,done
     best,at = chosen(rows)
     print(f'weight {best:g}; the head learns at {at}', flush=True)
-    return in_turn(list(confirm_jobs(how, best)), u1_run, args, out/'runs-confirm.jsonl', until, processes)
+    return in_turn(list(confirm_jobs(how, best)), u1_run, args, out/f'runs-confirm{more}.jsonl', until, processes)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])

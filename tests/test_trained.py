@@ -1,6 +1,5 @@
 "The smallest of each kind of network that 57 to 59 train, for a few steps; and the script that trains them goes on where it was cut"
-import importlib.util, json, os, time
-from dataclasses import replace
+import importlib.util, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from u1nb.core import Results
@@ -91,3 +90,8 @@ def test_mammals():
     "Twenty classes by WordNet number, no insect among them"
     names = [f'n{k:08d}' for k in (1443537, 2085620, 2094433, 2132136, 2165456, 2364673, 2480495, 2481823)]
     assert trained.mammals(names)==['n02085620','n02094433','n02132136','n02364673','n02480495']
+
+def fails(job): raise RuntimeError('no network')
+
+def test_a_process_that_fails_is_said(tmp_path):
+    with pytest.raises(SystemExit, match='1 processes failed'): trained.in_turn([dict(seed=0)], fails, (), tmp_path/'runs-x.jsonl', time.time()+60, 1)

@@ -299,7 +299,7 @@ def _job(command, rows, nbs, known):
         words = ['nbdev-test',str(nbs/Path(words[-3]).name),'--flags','slow']
         return Job(command, mine, seconds, words, ', '.join(f'{v} names no folder' for v in needs))
     if words[:1]!=['u1nb-reproduce']:
-        return Job(command, mine, seconds, words, f"a benchmark, on {rows[0].get('device')}")
+        return Job(command, mine, seconds, words, f"a training or a benchmark, on {rows[0].get('device')}")
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try: o = anno_parser(reproduce).parse_args(words[1:])
         except SystemExit: return Job(command, mine, seconds, words, said.getvalue().splitlines()[-1])
