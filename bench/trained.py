@@ -5,8 +5,8 @@ Run again, it goes on from the rows that are there; jobs come in order of value.
     U1NB_DATA=data python bench/trained.py padding --out nbs/results/57_padding_from_birth --minutes 60
     U1NB_DATA=data python bench/trained.py u1 --out nbs/results/59_where_u1_could_show --minutes 60
 
-With --whole (for a GPU) all training pictures, more epochs and more seeds, in files of their own. What is compared, and by which rules,
-stands in the two notebooks and was written before the first run.
+With --whole (for a GPU) all training pictures, more epochs and more seeds, in files of their own. What is compared,
+and by which rules, stands in the two notebooks and was written before the first run.
 """
 import argparse, json, os, tempfile, time
 from dataclasses import replace
@@ -47,9 +47,9 @@ def padding_run(job, data, how, line, device=None):
     t,places,spare = data
     t = replace(t, translate=t.size//2 if job['shifted'] else 0)
     with tempfile.TemporaryDirectory() as tmp:
-        rows = paired([Arm('onehot')], [job['seed']], t, model=job['model'], padding=job['padding'], epochs=how['epochs'],
-            batch_size=how['batch'], precision='bf16', memory=True, small=how['small'], phase='padding', runs=tmp,
-            device=device, progress=False, command_line=line)
+        rows = paired([Arm('onehot')], [job['seed']], t, model=job['model'], padding=job['padding'],
+            epochs=how['epochs'], batch_size=how['batch'], precision='bf16', memory=True, small=how['small'],
+            phase='padding', runs=tmp, device=device, progress=False, command_line=line)
         net,transform,_ = restore(next(Path(tmp).rglob('run.safetensors')))
     rows = [dict(r, shifted=job['shifted']) for r in rows]
     of = dict(model=job['model'], data=t.name, seed=job['seed'], trained_padding=job['padding'], shifted=job['shifted'])
@@ -83,16 +83,27 @@ def measured(net, transform, places, **of):
 
 WEIGHTS,CHOICE = (.1,.3,1.,3.),(1000,1001)
 U1 = dict(cpu=dict(model='fastnet_small', seeds=30, batch=64, small=True,
-                   tasks=dict(cifar10=(5_000, 5_000, 8), mammals=(None, None, 24), caltech101=(None, None, 16))),
+                   tasks=dict(cifar10=(5_000, 5_000, 8), mammals=(None, None, 24), caltech101=(None, None, 16),
+                              lookalikes=(None, None, 80))),
           whole=dict(model='resnet18', seeds=20, batch=256, small=False,
-                   tasks=dict(cifar10=(None, None, 16), mammals=(None, None, 60), caltech101=(None, None, 60))))
+                   tasks=dict(cifar10=(None, None, 16), mammals=(None, None, 60), caltech101=(None, None, 60),
+                              lookalikes=(None, None, 100))))
 FEW = (5,10,25)              # labels a class
+UNASKED = 6                  # seeds of a task on which the head learned at no weight
 #: arms that are asked more than their accuracy, and with few labels
 MAIN = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+sample','onehot+simplex')
+
+#: a task's pictures, and the network whose angles C4 measured on them
+SOURCES = dict(cifar10=('cifar_resnet20','cifar10_jpeg'), mammals=('mobilenet_v2','tiny_imagenet'),
+               caltech101=('mobilenet_v2','caltech101'), lookalikes=('mobilenet_v2','caltech101'))
 
 def mammals(names):
     "The first twenty land mammals of Tiny-ImageNet by WordNet number: dogs, cats, a bear, hoofed animals, an ape"
     return [n for n in names if 'n02085620'<=n<='n02132136' or 'n02364673'<=n<='n02480495'][:20]
+
+#: the five pairs of Caltech-101 that Lazebnik, Schmid & Ponce (CVPR 2006) confused most
+LOOKALIKES = ('ketch','schooner', 'lotus','water_lilly', 'crocodile','crocodile_head', 'crayfish','lobster',
+              'flamingo','ibis')
 
 def only(pictures, names):
     "The pictures of these classes, numbered anew"
@@ -104,22 +115,20 @@ def only(pictures, names):
 def u1_task(name, how):
     "A task, at 32 pixels"
     n,n_test,_ = how['tasks'][name]
-    if name!='mammals': return task(dict(cifar10='cifar10_jpeg').get(name, name), 32, n, n_test)
-    t = task('tiny_imagenet', 32)
-    names = mammals(t.train.classes)
-    return Task('mammals', only(t.train, names), only(t.test, names), t.flip, t.translate, t.size)
-
-SOURCES = dict(cifar10=('cifar_resnet20','cifar10'), mammals=('mobilenet_v2','tiny_imagenet'),
-               caltech101=('mobilenet_v2','caltech101'))
+    t = task(SOURCES[name][1], 32, n, n_test)
+    if name not in ('mammals','lookalikes'): return t
+    names = mammals(t.train.classes) if name=='mammals' else LOOKALIKES
+    return Task(name, only(t.train, names), only(t.test, names), t.flip, t.translate, t.size)
 
 def angles_of(name, t, n=20):
     "Angles of the classes: those that C4 measured on a pre-trained network, and even ones in order of likeness"
     model,data = SOURCES[name]
-    stored = Results.load(Path(__file__).parents[1]/'nbs/results/51_pretrained_angle'/f'{model}-{data}.jsonl')
+    folder = Path(__file__).parents[1]/'nbs/results/51_pretrained_angle'
+    stored = Results.load(folder/f'{model}-{data.removesuffix("_jpeg")}.jsonl')
     r = [r for r in stored.where(key='class_directions') if 'class_angle' in r][-1]
     by = dict(zip(r['class_class'], r['class_angle']))
     net,transform = pretrained('mobilenet_v2')
-    some = images(dict(cifar10='cifar10_jpeg', mammals='tiny_imagenet').get(name, name), 'train', n=None)
+    some = images(data, 'train', n=None)
     keep = np.concatenate([np.flatnonzero(some.labels==some.classes.index(c))[:n] for c in t.train.classes])
     how = dict(transform=transform, device='cpu')       # a GPU that was used here would be closed to forked processes
     seen = observe(net, some.rows(keep), 'features', Collect(pooled=pool), **how)
@@ -129,9 +138,10 @@ def angles_of(name, t, n=20):
 def u1_data(how, out):
     "Tasks and their angles, which are kept beside the rows"
     tasks,file = {k:u1_task(k, how) for k in how['tasks']},Path(out)/'angles.json'
-    if not file.exists():
-        file.write_text(json.dumps({k:angles_of(k, t) for k,t in tasks.items()}))
-    return tasks,json.loads(file.read_text())
+    there = json.loads(file.read_text()) if file.exists() else {}
+    angles = {k:there.get(k) or angles_of(k, t) for k,t in tasks.items()}
+    file.write_text(json.dumps(angles))
+    return tasks,angles
 
 def all_arms(weight, angles):
     "The standard arms, and U(1) with measured angles, with angles in order of likeness, and read in the image plane"
@@ -146,20 +156,23 @@ def screen_jobs(how):
                 for s in CHOICE for a in ('onehot+u1','onehot+simplex')]
 
 def chosen(rows):
-    "The weight: where the head learns on most tasks and, of these, U(1) is best on validation pictures; and where it learns"
+    "The weight at which the head learns on most tasks and, of these, U(1) validates best; and where each weight learns"
     tasks = list(dict.fromkeys(r['task'] for r in rows))
     def mean(k, arm, w, c): return np.mean([r[c] for r in rows if (r['task'],r['arm'],r['weight'])==(k,arm,w)])
     def learns(k, w): return mean(k, 'onehot+u1', w, 'accuracy_u')>=.5*mean(k, 'onehot+simplex', w, 'accuracy_u')
     at = {w:[k for k in tasks if learns(k, w)] for w in WEIGHTS}
     most = max(map(len, at.values()))
-    best = max((w for w in WEIGHTS if len(at[w])==most), key=lambda w: sum(mean(k, 'onehot+u1', w, 'value') for k in tasks))
+    def validates(w): return sum(mean(k, 'onehot+u1', w, 'value') for k in tasks)
+    best = max((w for w in WEIGHTS if len(at[w])==most), key=validates)
     return best,at
 
-def confirm_jobs(how, best):
-    "Seed by seed: all arms on every task, then few labels"
+def confirm_jobs(how, best, at):
+    "Seed by seed: all arms on every task (a few seeds where the head learned at no weight), then few labels"
+    asked = set().union(*at.values())
     arms = [a.name for a in all_arms(1., dict(measured=(), similar=()))]
     for s in range(how['seeds']):
         for k in how['tasks']:
+            if k not in asked and s>=UNASKED: continue
             for a in arms: yield dict(task=k, phase='confirm', seed=s, arm=a, weight=best)
         for n in FEW:
             for a in MAIN: yield dict(task='cifar10', phase=f'few {n}', seed=s, arm=a, weight=best, per_class=n)
@@ -207,7 +220,8 @@ def in_turn(jobs, run, args, file, until, processes):
     rows = rows_of(file)
     left = len({key_of(j) for j in todo}-{r['job'] for r in rows})
     print(f'{file.name}: {len(rows)} rows, {len(todo)} jobs were open, {left} are', flush=True)
-    if bad:=[p.exitcode for p in ps if p.exitcode]: raise SystemExit(f'{len(bad)} processes failed; their errors stand above')
+    if bad:=[p.exitcode for p in ps if p.exitcode]:
+        raise SystemExit(f'{len(bad)} processes failed; their errors stand above')
     return rows,not left
 
 def main(stage, out, minutes=60., processes=2, whole=False, device=None):
@@ -227,7 +241,7 @@ def main(stage, out, minutes=60., processes=2, whole=False, device=None):
     if not done: return rows,done
     best,at = chosen(rows)
     print(f'weight {best:g}; the head learns at {at}', flush=True)
-    return in_turn(list(confirm_jobs(how, best)), u1_run, args, out/f'runs-confirm{more}.jsonl', until, processes)
+    return in_turn(list(confirm_jobs(how, best, at)), u1_run, args, out/f'runs-confirm{more}.jsonl', until, processes)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
