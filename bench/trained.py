@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 if __name__=='__main__': os.environ.setdefault('TQDM_DISABLE', '1')      # read when tqdm is imported
 import numpy as np, torch
-from u1nb.core import Results, append_line
+from jobs import in_turn, name_of
+from u1nb.core import Results
 from u1nb.stats import bootstrap
 from u1nb.data import images, shifted
 from u1nb.models import bottlenecks, calibrate_bn, pretrained
@@ -58,7 +59,7 @@ def padding_run(job, data, how, line, device=None):
     if job['shifted']:            # untrained, the two are the same network
         fresh = calibrate_bn(build(job['model'], 10, t.size, job['seed'], job['padding']), spare, transform)
         rows += measured(fresh, transform, places, weights='random', **dict(of, shifted=None))
-    return rows
+    return [dict(r, job=name_of(job)) for r in rows]
 
 def kappa(acts): return concentration(energy_density(acts), .5)
 def z_of(acts): return order_parameter(energy_density(acts))
@@ -187,42 +188,7 @@ def u1_run(job, data, how, line, device=None):
         batch_size=25 if few else how['batch'], precision='bf16', phase=job['phase'], held=.2*(job['phase']=='screen'),
         per_class=few, corrupt=more, curve=500*more, small=how['small'], device=device, progress=False,
         command_line=line)
-    return [dict(r, task=job['task']) for r in rows]
-
-# ---- what both share
-
-def key_of(job): return json.dumps(job, sort_keys=True)
-
-def work(rank, jobs, run, args, file, until):
-    "Every job of a share until time is up; its rows are written together"
-    torch.backends.cudnn.benchmark = True
-    for job in jobs:
-        if time.time()>until: return
-        lines = [json.dumps(dict(r, job=key_of(job)))+'\n' for r in run(job, *args)]
-        append_line(file.with_suffix(f'.{rank}.part'), ''.join(lines).encode())
-
-def rows_of(file): return list(Results.load(file)) if file.exists() else []
-
-def in_turn(jobs, run, args, file, until, processes):
-    "The rows of all jobs, those of earlier calls included, and are all there?"
-    def gather():
-        for p in sorted(file.parent.glob(f'{file.stem}.*.part')):
-            with file.open('a', encoding='utf-8') as f: f.write(p.read_text(encoding='utf-8'))
-            p.unlink()
-    gather()
-    there = {r['job'] for r in rows_of(file)}
-    todo = [j for j in jobs if key_of(j) not in there]
-    ctx = torch.multiprocessing.get_context('fork')
-    ps = [ctx.Process(target=work, args=(k, todo[k::processes], run, args, file, until)) for k in range(processes)]
-    for p in ps: p.start()
-    for p in ps: p.join()
-    gather()
-    rows = rows_of(file)
-    left = len({key_of(j) for j in todo}-{r['job'] for r in rows})
-    print(f'{file.name}: {len(rows)} rows, {len(todo)} jobs were open, {left} are', flush=True)
-    if bad:=[p.exitcode for p in ps if p.exitcode]:
-        raise SystemExit(f'{len(bad)} processes failed; their errors stand above')
-    return rows,not left
+    return [dict(r, task=job['task'], job=name_of(job)) for r in rows]
 
 def main(stage, out, minutes=60., processes=2, whole=False, device=None):
     torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not

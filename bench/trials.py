@@ -9,71 +9,69 @@ What is compared, and by which rule a configuration is chosen, stands in nbs/54_
 before the first run. Processes share a GPU, since one alone waits for Python.
 """
 import argparse, os, time
+from dataclasses import replace
 from pathlib import Path
-os.environ.setdefault('TQDM_DISABLE', '1')
-import torch
-torch.set_num_threads(1)      # before anything counts: the processes are forked, and OpenMP's threads are not
-from u1nb.core import Results
-from u1nb.trials import Arm, paired, standard_arms, task
+if __name__=='__main__': os.environ.setdefault('TQDM_DISABLE', '1')      # read when tqdm is imported
+import pandas as pd, torch
+from jobs import in_turn
+from u1nb.trials import paired, standard_arms, task
 
 RATES,WEIGHTS,CHOICE,FRESH = (.05,.1,.2,.4,.8),(.03,.1,.3,1.),range(1000, 1003),range(100)
 FIRST = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+simplex')   # of eight arms
 
-def screened():
+def named(r):
+    "What a job and its row have in common"
+    return r['arm'],r['seed'],r['lr']
+
+def arm_of(name, weight):
+    "A standard arm; those of the screening say their weight"
+    return next(replace(a, name=name) for a in standard_arms(weight or 1.) if a.name==name.split()[0])
+
+def one(job, t, common):
+    "The row of one run"
+    how = {k:v for k,v in job.items() if k not in ('arm','weight','seed')}
+    return paired([arm_of(job['arm'], job['weight'])], [job['seed']], t, progress=False, **common, **how)
+
+def rate_jobs():
+    "One-hot at every learning rate"
+    return [dict(arm='onehot', weight=0., seed=s, lr=lr, phase='rates', held=.1) for lr in RATES for s in CHOICE]
+
+def screen_jobs(lr):
     "U(1), and the simplex that says how much a head of this weight can learn"
-    for w in WEIGHTS:
-        for a in standard_arms(w)[1:]:
-            if a.name in ('onehot+u1','onehot+simplex'): yield Arm(f'{a.name} {w}', w, control=a.control)
+    return [dict(arm=f'{a} {w}', weight=w, seed=s, lr=lr, phase='screen', held=.1) for w in WEIGHTS
+            for a in ('onehot+u1','onehot+simplex') for s in CHOICE]
 
-def work(rank, jobs, t, out, until, common):
-    "Every job whose turn it is, until time is up: (arms, seed, settings)"
-    torch.backends.cudnn.benchmark = True
-    for arms,seed,how in jobs:
-        if time.time()>until: return
-        paired(arms, [seed], t, out=out/f'part-{rank}.jsonl', progress=False, **common, **how)
-
-def run(name, jobs, t, out, until, common, processes):
-    "The rows of a stage, those of earlier calls included; jobs that they hold are not run again"
-    ctx,file = torch.multiprocessing.get_context('fork'),out/f'runs-{name}.jsonl'
-    there = {(r['arm'], r['seed'], r['lr']) for r in (Results.load(file) if file.exists() else ())}
-    def left(arms, seed, how): return [a for a in arms if (a.name, seed, how.get('lr', common.get('lr'))) not in there]
-    todo = [(left(*j), *j[1:]) for j in jobs if left(*j)]
-    shares = [todo[k::processes] for k in range(min(processes, len(todo)))]
-    ps = [ctx.Process(target=work, args=(k, share, t, out, until, common)) for k,share in enumerate(shares)]
-    for p in ps: p.start()
-    for p in ps: p.join()
-    parts = sorted(out.glob('part-*.jsonl'))
-    with file.open('a', encoding='utf-8') as f: f.writelines(p.read_text(encoding='utf-8') for p in parts)
-    for p in parts: p.unlink()
-    rows = Results.load(file).frame()
-    print(f'{name}: {len(rows)} rows, {len(todo)} jobs were open, {[p.exitcode for p in ps]}', flush=True)
-    return rows, len(rows)>=sum(len(j[0]) for j in jobs)
+def confirm_jobs(lr, weight, seeds):
+    "Five arms first; but after 27 seeds the controls that ran last get theirs too"
+    rest = [a.name for a in standard_arms(weight) if a.name not in FIRST]
+    blocks = range(min(27, seeds)),range(27, seeds)
+    return [dict(arm=a, weight=weight, seed=s, lr=lr, phase='confirm')
+            for block in blocks for some in (FIRST, rest) for s in block for a in some]
 
 def main(out, minutes, processes, small, device, seeds):
+    torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not
     until,out = time.time()+60*minutes,Path(out)
     out.mkdir(parents=True, exist_ok=True)
     t = task('cifar10_jpeg', 32, *((5000, 5000) if small else ()))
     t.train.digest(), t.test.digest(), t.train.moments()                       # once, for all processes
     line = f'--out nbs/results/54_whole_cifar10 --minutes {minutes:g} --processes {processes}'+' --small'*small
-    common = dict(epochs=8, precision='bf16', small=small, device=device, command_line=f'U1NB_DATA=data python bench/trials.py {line}')
+    common = dict(epochs=8, precision='bf16', small=small, device=device)
+    common['command_line'] = f'U1NB_DATA=data python bench/trials.py {line}'
     common |= dict(model='fastnet_small', batch_size=100) if small else dict(model='fastnet', batch_size=1000)
-    jobs = [([Arm('onehot')], s, dict(lr=lr, phase='rates', held=.1)) for lr in RATES for s in CHOICE]
-    rates,done = run('rates', jobs, t, out, until, common, processes)
+    def stage(phase, jobs):
+        rows,done = in_turn(jobs, one, (t, common), out/f'runs-{phase}.jsonl', until, processes, named)
+        return pd.DataFrame(rows),done
+    rates,done = stage('rates', rate_jobs())
     if not done: return
-    common['lr'] = float(rates.groupby('lr').value.mean().idxmax())
-    jobs = [([a], s, dict(phase='screen', held=.1)) for a in screened() for s in CHOICE]
-    screen,done = run('screen', jobs, t, out, until, common, processes)
+    lr = float(rates.groupby('lr').value.mean().idxmax())
+    screen,done = stage('screen', screen_jobs(lr))
     if not done: return
     kinds = screen.assign(kind=screen.control.fillna('u1'))
     means = kinds.pivot_table(index='weight', columns='kind', values=['value','accuracy_u'])
     learns = means[means['accuracy_u','u1']>=.5*means['accuracy_u','simplex']]
     weight = float((learns if len(learns) else means)['value','u1'].idxmax())
-    print(f'lr {common["lr"]:g}, weight {weight:g}; the head learns at {list(learns.index)}\n{means.round(4)}', flush=True)
-    arms = standard_arms(weight)
-    first,rest = [a for a in arms if a.name in FIRST],[a for a in arms if a.name not in FIRST]
-    blocks = range(min(27, seeds)),range(27, seeds)        # the controls that ran last get seeds too
-    jobs = [(some, s, dict(phase='confirm')) for block in blocks for some in (first, rest) for s in block]
-    rows,_ = run('confirm', jobs, t, out, until, common, processes)
+    print(f'lr {lr:g}, weight {weight:g}; the head learns at {list(learns.index)}\n{means.round(4)}', flush=True)
+    rows,_ = stage('confirm', confirm_jobs(lr, weight, seeds))
     print(rows.groupby('arm').value.agg(['size','mean','std']).round(5), rows.seconds.median())
 
 if __name__=='__main__':

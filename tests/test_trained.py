@@ -1,5 +1,5 @@
 "The smallest of each kind of network that 57 to 59 train, for a few steps; and the script that trains them goes on where it was cut"
-import importlib.util, time
+import importlib.util, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from u1nb.core import Results
@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 def bench(name):
     "A script of bench/, as a module"
+    if (here:=str(ROOT/'bench')) not in sys.path: sys.path.append(here)
     spec = importlib.util.spec_from_file_location(f'bench_{name}', ROOT/f'bench/{name}.py')
     mod = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(mod)
     return mod
-trained = bench('trained')
+trained,trials = bench('trained'),bench('trials')
 
 @pytest.fixture(scope='module')
 def digits(): return task('digits', 32, n=96, n_test=64)
@@ -54,7 +55,8 @@ def test_arms(digits):
     arms = [a.name for a in trained.all_arms(1., angles)]
     assert len(arms)==11
     for a in arms:
-        row, = trained.u1_run(dict(task='digits', phase='confirm', seed=0, arm=a, weight=1.), (dict(digits=digits),dict(digits=angles)), how, 'a command', 'cpu')
+        job = dict(task='digits', phase='confirm', seed=0, arm=a, weight=1.)
+        row, = trained.u1_run(job, (dict(digits=digits),dict(digits=angles)), how, 'a command', 'cpu')
         assert row['arm']==a and (len(row['curve'])==1 and 0<=row['accuracy_blur']<=1 if a in trained.MAIN else 'curve' not in row)
         if a.endswith(('measured','similar')): assert row['scheme']==a.partition(':')[2] and row['accuracy_u'] is not None
 
@@ -74,7 +76,8 @@ def test_weight():
 
 def one_row(job, seconds):
     time.sleep(seconds)
-    return [dict(claim='C1', reading='born', key='kappa', control='given', model='m', data='d', value=job['seed'])]
+    of = dict(claim='C1', reading='born', key='kappa', control='given', model='m', data='d')
+    return [dict(of, value=job['seed'], job=trained.name_of(job))]
 
 def test_goes_on(tmp_path):
     "What is there is not run again, and what was cut is"
@@ -94,4 +97,24 @@ def test_mammals():
 def fails(job): raise RuntimeError('no network')
 
 def test_a_process_that_fails_is_said(tmp_path):
-    with pytest.raises(SystemExit, match='1 processes failed'): trained.in_turn([dict(seed=0)], fails, (), tmp_path/'runs-x.jsonl', time.time()+60, 1)
+    with pytest.raises(SystemExit, match='1 processes failed'):
+        trained.in_turn([dict(seed=0)], fails, (), tmp_path/'runs-x.jsonl', time.time()+60, 1)
+
+def test_trials_know_their_rows(digits):
+    "Each stored row of 54 is one of the script's jobs, so that it is not run again; and a job gives a row of its name"
+    stored = {p:Results.load(ROOT/f'nbs/results/54_whole_cifar10/runs-{p}.jsonl') for p in ('rates','screen','confirm')}
+    lr,weight = stored['confirm'][0]['lr'],max(r['weight'] for r in stored['confirm'])
+    jobs = dict(rates=trials.rate_jobs(), screen=trials.screen_jobs(lr), confirm=trials.confirm_jobs(lr, weight, 100))
+    for phase,rows in stored.items():
+        assert {trials.named(r) for r in rows} <= {trials.named(j) for j in jobs[phase]}
+    common = dict(model='fastnet_small', epochs=1, batch_size=32, small=True, device='cpu')
+    for job in (jobs['screen'][0], jobs['confirm'][-1]):
+        row, = trials.one(job, digits, common)
+        assert trials.named(row)==trials.named(job) and row['phase']==job['phase']
+
+def test_confirmation():
+    "Tasks on which the head learned get all seeds, the others a few; few labels get all"
+    how = dict(tasks=dict(a=0, b=0), seeds=10)
+    jobs = list(trained.confirm_jobs(how, 1., {.1:[], 1.:['b']}))
+    def seeds(**of): return {j['seed'] for j in jobs if all(j[k]==v for k,v in of.items())}
+    assert seeds(task='a')==set(range(trained.UNASKED)) and seeds(task='b')==seeds(phase='few 5')==set(range(10))
