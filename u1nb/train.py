@@ -516,6 +516,7 @@ def _late(self:_Run):
 def _step(self:_Run, b, rate):
     "One step; (2,) the loss times the number of pictures, and the hits"
     for g in self.opt.param_groups: g['lr'] = rate
+    self.stepper.zero_grad()             # first, so that gradients do not lie beside the activations
     with self.acc.autocast():
         out,u = self.net(b.x, u1=True) if self.u else (self.net(b.x), None)
         if not isinstance(out, Tensor):
@@ -523,7 +524,6 @@ def _step(self:_Run, b, rate):
         ours = isinstance(self.loss, OneHotU1Loss)
         more = (b.index, b.mirrored if self.mirror else None) if self.u else ()
         l = self.loss(out, u, b.y, *more) if ours else self.loss(out, b.y)
-    self.stepper.zero_grad()
     self.acc.backward(l) if self.acc.scaler else l.backward()
     self.stepper.step()
     if self.averaged: self.averaged.update_parameters(self.model)
