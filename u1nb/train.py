@@ -155,9 +155,9 @@ def epoch(self:Resident,
     "The batches of an epoch"
     p,B = self.pictures,self.batch_size
     order,flip,at,line = (o.to(self.device) for o in self._drawn(epoch))
-    scale,shift = _affine(self.mean, self.std, self.device)
-    S = p.x.shape[1]
-    still = self.size==S and not (self.train and (self.flip or self.translate))
+    S,C,side = p.x.shape[1],p.x.shape[3],self.size
+    scale,shift = (o.view(C).repeat(side*side) for o in _affine(self.mean, self.std, self.device))
+    still = side==S and not (self.train and (self.flip or self.translate))
     for k in range(start, len(self)):
         i = order[k*B:(k+1)*B]
         i = i[:len(i)//world*world if self.train else len(i)][rank::world]
@@ -167,7 +167,8 @@ def epoch(self:Resident,
             rows,cols = (_reflect(at[i,j,None]+line, S) for j in (0,1))
             cols = torch.where(flip[i,None], cols.flip(1), cols)
             x = p.x[i[:,None,None], rows[:,:,None], cols[:,None,:]]
-        yield Batch(x.permute(0,3,1,2).float().mul_(scale).add_(shift), p.y[i], i, flip[i])
+        x = x.flatten(1).float().mul_(scale).add_(shift)     # flat, which is twice as fast as by channel
+        yield Batch(x.view(-1, side, side, C).permute(0,3,1,2), p.y[i], i, flip[i])
 
 @patch
 def _drawn(self:Resident, epoch):
@@ -337,8 +338,9 @@ def _optimizer(how, model):
     groups = [dict(params=[o for o in p if o.ndim>1], weight_decay=how['weight_decay']),
               dict(params=[o for o in p if o.ndim<=1], weight_decay=0.)]
     groups = [g for g in groups if g['params']]
-    if how['optimizer']=='adamw': return torch.optim.AdamW(groups, lr)
-    return torch.optim.SGD(groups, lr, momentum=.9, nesterov=True)
+    fused = dict(fused=True) if all(o.device.type=='cpu' for o in p) else {}      # elsewhere torch knows best
+    if how['optimizer']=='adamw': return torch.optim.AdamW(groups, lr, **fused)
+    return torch.optim.SGD(groups, lr, momentum=.9, nesterov=True, **fused)
 
 # %% ../nbs/22_train.ipynb #b2994a0f
 @delegates(recipe)
