@@ -8,12 +8,12 @@ Run again, it goes on from the rows that are there; jobs come in order of value.
 With --whole (for a GPU) all training pictures, more epochs and more seeds, in files of their own. What is compared,
 and by which rules, stands in the two notebooks and was written before the first run.
 """
-import argparse, json, os, tempfile, time
+import json, os, tempfile
 from dataclasses import replace
 from pathlib import Path
 if __name__=='__main__': os.environ.setdefault('TQDM_DISABLE', '1')      # read when tqdm is imported
-import numpy as np, torch
-from jobs import in_turn, name_of
+import numpy as np, pandas as pd
+from jobs import begin, in_turn, name_of, parser
 from u1nb.core import Results
 from u1nb.stats import bootstrap
 from u1nb.data import images, shifted
@@ -23,9 +23,8 @@ from u1nb.energy import concentration, energy_density
 from u1nb.angle import class_bias, order_parameter
 from u1nb.memory import pool
 from u1nb.loss import similar_angles
-from u1nb.nets import build
-from u1nb.train import restore
-from u1nb.trials import Arm, Task, paired, standard_arms, task
+from u1nb.train import restore, transform_of
+from u1nb.trials import Arm, Task, head_share, newborn, paired, standard_arms, task
 
 # ---- padding from birth
 
@@ -56,10 +55,16 @@ def padding_run(job, data, how, line, device=None):
     of = dict(model=job['model'], data=t.name, seed=job['seed'], trained_padding=job['padding'], shifted=job['shifted'])
     of |= dict(n_train=len(t.train), epochs=how['epochs'], device=rows[0]['device'], command=line)
     rows += measured(net, transform, places, weights='trained', **of)
-    if job['shifted']:            # untrained, the two are the same network
-        fresh = calibrate_bn(build(job['model'], 10, t.size, job['seed'], job['padding']), spare, transform)
-        rows += measured(fresh, transform, places, weights='random', **dict(of, shifted=None))
+    if job['shifted']: rows += untrained(job, data, how, of)         # before training the two are the same
     return [dict(r, job=name_of(job)) for r in rows]
+
+def untrained(job, data, how, of):
+    "Rows of the network that a run starts from"
+    t,places,spare = data
+    batches = t.batches(t.train, how['batch'], job['seed'])
+    transform = transform_of(batches.mean, batches.std, batches.size, batches.resize)
+    fresh = calibrate_bn(newborn(job['model'], t.train, batches, job['seed'], job['padding']), spare, transform)
+    return measured(fresh, transform, places, weights='random', **dict(of, shifted=None))
 
 def kappa(acts): return concentration(energy_density(acts), .5)
 def z_of(acts): return order_parameter(energy_density(acts))
@@ -158,14 +163,11 @@ def screen_jobs(how):
 
 def chosen(rows):
     "The weight at which the head learns on most tasks and, of these, U(1) validates best; and where each weight learns"
-    tasks = list(dict.fromkeys(r['task'] for r in rows))
-    def mean(k, arm, w, c): return np.mean([r[c] for r in rows if (r['task'],r['arm'],r['weight'])==(k,arm,w)])
-    def learns(k, w): return mean(k, 'onehot+u1', w, 'accuracy_u')>=.5*mean(k, 'onehot+simplex', w, 'accuracy_u')
-    at = {w:[k for k in tasks if learns(k, w)] for w in WEIGHTS}
-    most = max(map(len, at.values()))
-    def validates(w): return sum(mean(k, 'onehot+u1', w, 'value') for k in tasks)
-    best = max((w for w in WEIGHTS if len(at[w])==most), key=validates)
-    return best,at
+    d = pd.DataFrame(rows)
+    learns = head_share(d, ('weight','task'))>=.5
+    most = learns.groupby('weight').sum()
+    value = d[d.arm=='onehot+u1'].groupby(['weight','task']).value.mean().groupby('weight').sum()
+    return float(value[most==most.max()].idxmax()), {w:[k for k in d.task.unique() if learns[w,k]] for w in most.index}
 
 def confirm_jobs(how, best, at):
     "Seed by seed: all arms on every task (a few seeds where the head learned at no weight), then few labels"
@@ -191,31 +193,26 @@ def u1_run(job, data, how, line, device=None):
     return [dict(r, task=job['task'], job=name_of(job)) for r in rows]
 
 def main(stage, out, minutes=60., processes=2, whole=False, device=None):
-    torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not
-    until,out,which,more = time.time()+60*minutes,Path(out),'whole' if whole else 'cpu','-whole'*whole
-    out.mkdir(parents=True, exist_ok=True)
+    (out,until),which,more = begin(out, minutes),'whole' if whole else 'cpu','-whole'*whole
     line = f'U1NB_DATA=data python bench/trained.py {stage} --out nbs/results/{out.name}{" --whole"*whole}'
+    def stage_of(name, jobs, run): return in_turn(jobs, run, args, out/f'runs-{name}{more}.jsonl', until, processes)
     if stage=='padding':
         how = PADDING[which]
         args = padding_data(how),how,line,device
         args[0][0].train.digest(), args[0][0].train.moments()              # once, for all processes
-        return in_turn(padding_jobs(how), padding_run, args, out/f'runs-born{more}.jsonl', until, processes)
+        stage_of('born', padding_jobs(how), padding_run)
+        return
     how = U1[which]
     args = u1_data(how, out),how,line,device
     for t in args[0][0].values(): t.train.digest(), t.train.moments()
-    rows,done = in_turn(screen_jobs(how), u1_run, args, out/f'runs-screen{more}.jsonl', until, processes)
-    if not done: return rows,done
+    rows,done = stage_of('screen', screen_jobs(how), u1_run)
+    if not done: return
     best,at = chosen(rows)
     print(f'weight {best:g}; the head learns at {at}', flush=True)
-    return in_turn(list(confirm_jobs(how, best, at)), u1_run, args, out/f'runs-confirm{more}.jsonl', until, processes)
+    stage_of('confirm', list(confirm_jobs(how, best, at)), u1_run)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = parser(__doc__)
     p.add_argument('stage', choices=('padding','u1'))
-    p.add_argument('--out', required=True)
-    p.add_argument('--minutes', type=float, default=60)
-    p.add_argument('--processes', type=int, default=2)
     p.add_argument('--whole', action='store_true', help='all training pictures, more epochs and seeds, for a GPU')
-    p.add_argument('--device', default=None)
-    a = p.parse_args()
-    main(a.stage, a.out, a.minutes, a.processes, a.whole, a.device)
+    main(**vars(p.parse_args()))

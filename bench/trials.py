@@ -8,13 +8,12 @@ Run again, it goes on from the rows that are there. On a GPU, and on two CPU cor
 What is compared, and by which rule a configuration is chosen, stands in nbs/54_whole_cifar10.ipynb and was written
 before the first run. Processes share a GPU, since one alone waits for Python.
 """
-import argparse, os, time
+import os
 from dataclasses import replace
-from pathlib import Path
 if __name__=='__main__': os.environ.setdefault('TQDM_DISABLE', '1')      # read when tqdm is imported
-import pandas as pd, torch
-from jobs import in_turn
-from u1nb.trials import paired, standard_arms, task
+import pandas as pd
+from jobs import begin, in_turn, parser
+from u1nb.trials import head_share, paired, standard_arms, task
 
 RATES,WEIGHTS,CHOICE,FRESH = (.05,.1,.2,.4,.8),(.03,.1,.3,1.),range(1000, 1003),range(100)
 FIRST = ('onehot','onehot+u1','onehot+u1:random','onehot+smoothing','onehot+simplex')   # of eight arms
@@ -49,9 +48,7 @@ def confirm_jobs(lr, weight, seeds):
             for block in blocks for some in (FIRST, rest) for s in block for a in some]
 
 def main(out, minutes, processes, small, device, seeds):
-    torch.set_num_threads(1)    # before anything counts: the processes are forked, and OpenMP's threads are not
-    until,out = time.time()+60*minutes,Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out,until = begin(out, minutes)
     t = task('cifar10_jpeg', 32, *((5000, 5000) if small else ()))
     t.train.digest(), t.test.digest(), t.train.moments()                       # once, for all processes
     line = f'--out nbs/results/54_whole_cifar10 --minutes {minutes:g} --processes {processes}'+' --small'*small
@@ -66,21 +63,15 @@ def main(out, minutes, processes, small, device, seeds):
     lr = float(rates.groupby('lr').value.mean().idxmax())
     screen,done = stage('screen', screen_jobs(lr))
     if not done: return
-    kinds = screen.assign(kind=screen.control.fillna('u1'))
-    means = kinds.pivot_table(index='weight', columns='kind', values=['value','accuracy_u'])
-    learns = means[means['accuracy_u','u1']>=.5*means['accuracy_u','simplex']]
-    weight = float((learns if len(learns) else means)['value','u1'].idxmax())
-    print(f'lr {lr:g}, weight {weight:g}; the head learns at {list(learns.index)}\n{means.round(4)}', flush=True)
+    share,value = head_share(screen, ('weight',)),screen[screen.control.isna()].groupby('weight').value.mean()
+    learns = share>=.5
+    weight = float((value[learns] if learns.any() else value).idxmax())
+    print(f'lr {lr:g}, weight {weight:g}; the head is right, of the simplex:\n{share.round(2)}', flush=True)
     rows,_ = stage('confirm', confirm_jobs(lr, weight, seeds))
     print(rows.groupby('arm').value.agg(['size','mean','std']).round(5), rows.seconds.median())
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('--out', required=True)
-    p.add_argument('--minutes', type=float, default=8)
-    p.add_argument('--processes', type=int, default=2)
+    p = parser(__doc__)
     p.add_argument('--small', action='store_true', help='5,000 pictures and the small network')
-    p.add_argument('--device', default=None)
     p.add_argument('--seeds', type=int, default=len(FRESH))
-    a = p.parse_args()
-    main(a.out, a.minutes, a.processes, a.small, a.device, a.seeds)
+    main(**vars(p.parse_args()))

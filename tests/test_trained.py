@@ -67,12 +67,17 @@ def test_given_angles():
 
 def test_weight():
     "One weight: where the head learns on most tasks, and of these the best on validation pictures"
-    def row(k, arm, w, head, v): return dict(task=k, arm=arm, weight=w, accuracy_u=head, value=v)
+    def row(k, arm, w, head, v):
+        control = 'simplex' if arm.endswith('simplex') else None
+        return dict(task=k, arm=arm, weight=w, accuracy_u=head, value=v, control=control, scheme='even',
+                    where='feature', claim='runs', seed=0)
     rows = []
     for w,(head,v) in {.1:(.2,.9), .3:(.4,.8), 1.:(.5,.85), 3.:(.1,.95)}.items():
         for k in ('a','b'): rows += [row(k, 'onehot+u1', w, head, v), row(k, 'onehot+simplex', w, .6, v)]
     best,at = trained.chosen(rows)
     assert best==1. and at=={.1:[], .3:['a','b'], 1.:['a','b'], 3.:[]}
+    lost = [dict(r, accuracy_u=None) if (r['task'],r['weight'])==('b',1.) else r for r in rows]    # they diverged
+    assert trained.chosen(lost)[1]=={.1:[], .3:['a','b'], 1.:['a'], 3.:[]}
 
 def one_row(job, seconds):
     time.sleep(seconds)
@@ -118,3 +123,14 @@ def test_confirmation():
     jobs = list(trained.confirm_jobs(how, 1., {.1:[], 1.:['b']}))
     def seeds(**of): return {j['seed'] for j in jobs if all(j[k]==v for k,v in of.items())}
     assert seeds(task='a')==set(range(trained.UNASKED)) and seeds(task='b')==seeds(phase='few 5')==set(range(10))
+
+def test_cut_parts(tmp_path):
+    "A file that was cut within a row is mended, and a part that was taken in already is not taken in twice"
+    jobs,file = [dict(seed=s) for s in range(3)],tmp_path/'runs-x.jsonl'
+    trained.in_turn(jobs[:2], one_row, (0,), file, time.time()+60, 1)
+    whole = file.read_text()
+    (tmp_path/'runs-x.1-00000.part').write_text(whole)
+    file.write_text(whole[:-40])
+    with pytest.warns(UserWarning, match='half a row'):
+        rows,done = trained.in_turn(jobs, one_row, (0,), file, time.time()+60, 1)
+    assert done and sorted(r['value'] for r in Results.load(file))==[0,1,2]

@@ -672,7 +672,6 @@ def restore(
     path,   # the file of a run, or its folder
 ):          # the network in eval mode, its transform (PIL → (3,S,S)), and what the file says
     "A network that `fit` trained, ready for `bottlenecks` and the claims"
-    from torchvision.transforms import v2
     path = Path(path)
     path = path/'run.safetensors' if path.is_dir() else path
     tensors,meta = _open(path)
@@ -683,6 +682,13 @@ def restore(
         model = build(**r['net'])
         if u:=r['u1']: attach_u1(model, **u, size=r['size'])
         _put_back(model, _part(tensors, 'ema/module.') or _part(tensors, 'model/'))
-        view = [v2.Resize(r['resize'], antialias=True), v2.CenterCrop(r['size']), v2.PILToTensor()]
-        scale = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(r['mean'], r['std'])]
-        return model.eval(), v2.Compose(view+scale), meta
+        return model.eval(), transform_of(*(r[k] for k in _VIEW)), meta
+
+# %% ../nbs/22_train.ipynb #4b165903
+def transform_of(
+    mean, std, size, resize, # of `Resident` or `Streamed` batches
+):                           # PIL → (3,S,S)
+    "Pictures as batches of these settings show them, unaugmented"
+    from torchvision.transforms import v2
+    view = [v2.Resize(resize, antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
+    return v2.Compose([*view, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])

@@ -201,7 +201,7 @@ def _columns(task, train, test, how):
     n = len(_poorer(train, dict(how, label_noise=0), 0))
     of_runs = {k:v for k,v in how['recipe'].items() if k!='compile'}
     of_series = {k:how[k] for k in ('model','batch_size','phase','per_class','label_noise','trained_padding')}
-    of_task = {k:getattr(task, k, None) for k in ('size','flip','translate','crop','demo')}
+    of_task = {k:getattr(task, k, None) for k in ('size','flip','translate','demo')}
     return dict(of_runs, **of_series, **of_task, data=task.name, pictures=short_hash(*digests),
         split='valid' if how['held'] else 'test', n_train=n, n_eval=len(test))
 
@@ -225,10 +225,9 @@ def _run(a, seed, train, test, task, how, workers, fitted):
     start,more,took = time.perf_counter(),dict(memory=None),None
     if how['recipe']['compile']: torch.compiler.reset()   # compiled networks are limited in number
     batches = task.batches(train, how['batch_size'], seed, workers)
-    K,size = len(batches.classes),batches.size
-    net,loss = build(how['model'], K, size, seed, how['trained_padding']),a.loss(K, len(task.train), seed)
-    if hasattr(net, 'start'): net.start(_some_views(train, batches, seed))
-    if a.weight: attach_u1(net, a.where, size, loss.u1.targets.shape[1], seed)
+    net = newborn(how['model'], train, batches, seed, how['trained_padding'])
+    loss = a.loss(len(batches.classes), len(task.train), seed)
+    if a.weight: attach_u1(net, a.where, batches.size, loss.u1.targets.shape[1], seed)
     judge = unaugmented(test, batches, max(512, how['batch_size']))
     some = unaugmented(test.take(how['curve'], seed), batches) if how['curve'] else None
     try:
@@ -245,6 +244,12 @@ def _run(a, seed, train, test, task, how, workers, fitted):
     return dict(value=s.accuracy, nll=s.nll, ece=s.ece, accuracy_u=s.accuracy_u, **more,
         seconds=round(time.perf_counter()-start, 2), training_seconds=took,
         diverged=took is None, device=torch.cuda.get_device_name(d) if d.type=='cuda' else d.type)
+
+def newborn(model, train, batches, seed, padding='zeros'):
+    "The network that a run starts from"
+    net = build(model, len(batches.classes), batches.size, seed, padding)
+    if hasattr(net, 'start'): net.start(_some_views(train, batches, seed))
+    return net
 
 def _some_views(train, batches, seed, n=2000):
     "Pictures (n,C,S,S) from anywhere in the training set, normalised"
@@ -307,7 +312,7 @@ def differences(
 #: columns that tell one cell, a network trained on a task, from another
 CELL = ('data','model','optimizer')
 _SAME = ('split','n_train','n_eval','epochs','per_class','label_noise','lr','weight_decay','size',
-    'batch_size','precision','ema','flip','translate','crop','pictures')
+    'batch_size','precision','ema','flip','translate','trained_padding','pictures')
 
 def runs_frame(rows, value='value', by=CELL):
     "Rows of runs as a DataFrame, with the columns that pairing needs"
@@ -354,8 +359,8 @@ def _arms_of(rows, first, value, by):
     _pairable(d, by)
     for k,g in d.groupby(list(by), dropna=False, sort=False):
         for a in (first, *dict.fromkeys(g.arm[g.arm!=first])):
-            pairs = differences(g, a, first, value, by).difference.to_numpy()
-            yield dict(zip(by, k)),a,g[g.arm==a],None if a==first else pairs
+            pairs = None if a==first else differences(g, a, first, value, by).difference.to_numpy()
+            yield dict(zip(by, k)),a,g[g.arm==a],pairs
 
 def gains(
     rows,               # Results, list of rows or DataFrame
@@ -365,6 +370,18 @@ def gains(
     "Each arm's paired difference to the first arm, as rows that `plot_forest` draws"
     return [dict(cell, key='gain', arm=a, against=first, **t_interval(p)._asdict())
             for cell,a,_,p in _arms_of(rows, first, 'value', by) if p is not None]
+
+def head_share(
+    rows,                  # Results, list of rows or DataFrame
+    by=('data','weight'),  # columns that make a cell
+):                         # Series, a share a cell
+    "How often the head of even angles alone is right, as a share of the even simplex's; a diverged run never is"
+    d = pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else list(rows))
+    even = d.control.isna()&(d.weight>0)&(d.scheme=='even')&(d['where']=='feature')
+    d = d.assign(kind=np.select([even, d.control=='simplex'], ['u1','simplex'], ''))
+    d['accuracy_u'] = d.accuracy_u.astype(float).fillna(0)
+    head = d[d.kind!=''].pivot_table('accuracy_u', list(by), 'kind')
+    return head.u1/head.simplex
 
 # %% ../nbs/23_trials.ipynb #bab97dbe
 def plot_forest(
