@@ -226,7 +226,8 @@ def _run(a, seed, train, test, task, how, workers, fitted):
     if how['recipe']['compile']: torch.compiler.reset()   # compiled networks are limited in number
     batches = task.batches(train, how['batch_size'], seed, workers)
     net = newborn(how['model'], train, batches, seed, how['trained_padding'])
-    loss = a.loss(len(batches.classes), len(task.train), seed)
+    K = len(batches.classes)
+    loss = a.loss(K, len(task.train), seed)
     if a.weight: attach_u1(net, a.where, batches.size, loss.u1.targets.shape[1], seed)
     judge = unaugmented(test, batches, max(512, how['batch_size']))
     some = unaugmented(test.take(how['curve'], seed), batches) if how['curve'] else None
