@@ -372,6 +372,7 @@ def gains(
     return [dict(cell, key='gain', arm=a, against=first, **t_interval(p)._asdict())
             for cell,a,_,p in _arms_of(rows, first, 'value', by) if p is not None]
 
+# %% ../nbs/23_trials.ipynb #23b30e42
 def head_share(
     rows,                  # Results, list of rows or DataFrame
     by=('data','weight'),  # columns that make a cell
