@@ -242,9 +242,9 @@ def _told(said):
 def _asks(said):
     "What a clause asks, with what tells it from others of its key"
     c,r = said.clause,said.row
-    which = r.get('data') if c.test=='above all' else c.control
-    plain = which in ('given','uniform') or c.key.endswith(f'_{which}')
-    return f'{words(c.key)}{"" if plain else f" ({words(which)})"}: {asked(c)}'
+    if c.test=='above all': return f"{words(c.key)} ({r.get('data')}): {asked(c)}"         # a task's own name
+    plain = c.control in ('given','uniform') or c.key.endswith(f'_{c.control}')
+    return f'{words(c.key)}{"" if plain else f" ({words(c.control)})"}: {asked(c)}'
 
 # %% ../nbs/33_report.ipynb #66726e74
 def title(model, data):
