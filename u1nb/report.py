@@ -6,8 +6,8 @@
 __all__ = ['headlines', 'clause_table', 'verdict_table', 'plot_intervals', 'plot_maps', 'figures', 'page']
 
 # %% ../nbs/33_report.ipynb #d9f5402a
-import base64,io,textwrap
-from collections import namedtuple
+import base64,io,re,textwrap
+from collections import Counter,namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import *
@@ -17,8 +17,8 @@ from .sombrero import plot_profile
 from .angle import plot_directions,plot_planted,plot_resultants
 from .memory import plot_accuracy_map
 from .trials import plot_forest
-from .rules import MARKS,RULES,THRESHOLDS,asked,beside,cells_of,current,judge_cell,judge_claim
-from .rules import number_of,threshold,words
+from .rules import MARKS,RULES,THRESHOLDS,as_table,asked,beside,cells_of,current,judge_cell
+from .rules import judge_claim,number_of,number_words,numbers,threshold,words
 
 # %% ../nbs/33_report.ipynb #8e767213
 def _of(key, *controls): return [(key,c) for c in controls]
@@ -593,3 +593,107 @@ def plot_cells(
     ax.set(yticks=range(len(pairs)), yticklabels=names, ylim=(len(pairs)-.5,-.7), xlabel=xlabel)
     ax.tick_params('y', labelsize=8)
     return ax
+
+# %% ../nbs/33_report.ipynb #f054b5eb
+def were(rows, rule, clause, met):
+    "The verdict, were a clause met in every cell that was asked; or excluded, or open where it cannot be that"
+    test = 'above all' if clause.test=='above all' else 'above'
+    def put(cs): return [c._replace(control='were', test=test, threshold=0) if c==clause else c for c in cs]
+    unfit = rule.unfit and (rule.unfit[0],put(rule.unfit[1]))
+    s = 1 if met else 0 if clause.test in ('p below','at least') else -1
+    as_if = dict(control='were', value=s, lo=s-.1, hi=s+.1, se=.05, df=1000, scale='plain',
+                 open=None, vacuous=None, infinite=None)
+    rows = [*rows, *(dict(r, **as_if) for r in rows if (r['key'],r['control'])==(clause.key,clause.control))]
+    return judge_claim(rows, rule._replace(clauses=put(rule.clauses), unfit=unfit))
+
+# %% ../nbs/33_report.ipynb #f0f4647a
+def clause_lines(rows, rule):
+    "A line a clause: who meets it, how nearly, and what it would have changed were it met, or not"
+    base = judge_claim(rows, rule)
+    for c,ss in _said_of(rows, rule).items():
+        n = Counter(s.state for s in ss)
+        near = min((s for s in ss if abs(margin(s))<1e9), key=lambda s: abs(margin(s)), default=None)
+        close = f'{margin(near):+.2g}, {_cell_name(near)}' if near else ''
+        states = ' '.join(f'{n[k]}{m}' for k,m in MARKS.items() if n[k])
+        less = f', less {words(c.control)}' if c.key=='gain.pooled' else ''
+        other = [_moved(base, were(rows, rule, c, met)) for met in (True,False)]
+        yield f'{number_words(c)}{less}: {asked(c)}',states,close,*other
+
+def _said_of(rows, rule):
+    "Clause → what each cell says to it"
+    said = {}
+    for rs in cells_of(rows, rule).values():
+        for s in judge_cell(rs, rule).said: said.setdefault(s.clause, []).append(s)
+    return said
+
+def margin(s):
+    "How far the end that is asked lies on the side of the claim; NaN where there is none"
+    (v,lo,hi),t = numbers(s.row),threshold(s.clause, s.row)
+    p,scale = s.row.get('p'),100 if s.clause.key in ('gain','gain.pooled') else 1   # gains in points
+    if s.row.get('open') or s.row.get('vacuous'): return float('nan')
+    return {'p below':t-(1 if p is None else p), 'at least':v-t, 'below':t-hi}.get(s.clause.test, scale*(lo-t))
+
+def _moved(base, v):
+    "What a verdict would have been, or how many cells would have moved"
+    if v.verdict!=base.verdict: return v.verdict
+    n = sum(v.cells[c]!=o for c,o in base.cells.items())
+    return f'{n} of {len(v.cells)} cells' if n else '–'
+
+def _cell_name(s):
+    data = s.row.get('data') or ''
+    return 'all tasks' if ', ' in data else title(s.row.get('model', '?'), data)
+
+# %% ../nbs/33_report.ipynb #59772410
+def claim_page(
+    rule,     # of `RULES`
+    rows,     # of the cells that are judged
+    fresh=(), # of cells that confirm
+)->str:       # Markdown
+    "A claim's numbers, its rule, what would have changed the verdict, and what is open"
+    rows,fresh = ([r for r in o if (r['claim'],r['reading'])==(rule.claim,rule.reading)] for o in (rows, fresh))
+    first,then = (judge_claim(o, rule) if cells_of(o, rule) else None for o in (rows, fresh))
+    head = f'**{rule.name}: {rule.asks}** {first.verdict.capitalize()} ({_counted(first)}).'
+    if then: head += f' Where it was to be confirmed: {_counted(then)}.'
+    columns = 'cell | verdict | number, and its strongest control'
+    if not rule.flat: head = as_table(head, columns, _number_lines(rule, rows, fresh, first, then))
+    lines = list(clause_lines(rows, rule))
+    table = as_table('', 'clause | cells | closest to its threshold | were it met | were it not', lines)
+    return '\n\n'.join([head, table, _turned(lines), _unsettled(rows, rule)])
+
+def _counted(v): return ', '.join(f'{n} {k}' for k,n in v.counts.items())
+
+def _number_lines(rule, rows, fresh, *verdicts):
+    "A line a cell; C3 shows crown and brim"
+    after = {k:v for o in verdicts if o for k,v in o.cells.items()}
+    apart,every = {(r['model'],r['data']) for r in fresh},Results()
+    every.extend([*rows, *fresh])
+    for h in headlines(every, rule.reading):
+        cell = dict(model=h.row['model'], data=h.row['data'])
+        rings = [f'{k} {interval_text(r)}' for k in ('crown','brim') for r in every.where(
+                 key=k, control='given', **cell) if rule.name=='C3' and interval_text(r)]
+        verdict = after.get('{model} on {data}'.format(**cell), h.verdict)
+        yield title(**cell)+' (confirms)'*(tuple(cell.values()) in apart),verdict,', '.join(rings) or h.number
+
+def _turned(lines):
+    "The clauses that would have changed the verdict, alone"
+    def told(i):
+        of = [f'{l[0]} ({l[i]})' for l in lines if l[i]!='–' and not l[i][0].isdigit()]
+        return '; '.join(of) if len(of)<3 else f'any of {len(of)} clauses, the table says which'
+    return (f'**What would have changed the verdict.** One clause alone, met in every cell: {told(3) or "none"}. '
+            f'One clause alone, met in none: {told(4) or "none"}.')
+
+def _unsettled(rows, rule):
+    "What is open, and why, as a sentence"
+    said = [s for ss in _said_of(rows, rule).values() for s in ss]
+    n,why = Counter(s.state for s in said),Counter(_reason(s) for s in said if s.state=='open')
+    told = '; '.join(f'{k} because {w}' for w,k in why.items())
+    return (f'**What is open.** Of {len(said)} answers to these clauses {n["met"]} are yes, {n["excluded"]} no, '
+            f'{n["open"]} open{": " if told else ""}{told}.')
+
+def _reason(s):
+    "Why a clause is open"
+    if why:=s.row.get('open'): return re.split('[:;]', why)[0]
+    if not s.row: return 'it was not measured'
+    plain = 'the interval holds the threshold' if s.row.get('lo') is not None else 'there is no number'
+    other = {'p below':'its p is too large', 'at least':'the condition does not hold'}
+    return other.get(s.clause.test, plain)
