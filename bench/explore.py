@@ -2,7 +2,8 @@
 
     python bench/explore.py
 
-A row says what is asked of it and whether it holds; the exit status is 1 if one does not. Processor time of one thread is what an idle core would take.
+A row says what is asked of it and whether it holds; the exit status is 1 if one does not. Processor time of one thread
+is what an idle core would take.
 """
 import os, sys, time
 os.environ.update(OMP_NUM_THREADS='1', TQDM_DISABLE='1')
@@ -23,7 +24,8 @@ def main(net='mobilenet_v2', picture='rocket'):
         shown(net, picture, move=Move(turn=60))
     shown(net, picture, move=Move(turn=60))
     rows = [('a picture whose forward pass is cached: measured, drawn, as a file', fastest(cached), 200),
-            ('the same, moved anew: with the forward pass', fastest(lambda: shown(net, picture, move=next(moves))), None)]
+            ('the same, moved anew: with the forward pass',
+              fastest(lambda: shown(net, picture, move=next(moves))), None)]
     for what,ms,most in rows:
         asked = f'≤ {most} ms  {"ok" if ms<=most else "MISSED"}' if most else ''
         print(f'{what:<70} {ms:6.0f} ms  {asked}')

@@ -3,7 +3,8 @@
     make bench                                 all of it, some minutes on 2 cores
     python bench/extract.py --only plain       one of plain, extractors, memory, decode, import
 
-Each pair of candidates takes turns; the ratio is of their fastest turns. A row says what is asked of it and whether it holds; the exit status is 1 if one does not.
+Each pair of candidates takes turns; the ratio is of their fastest turns. A row says what is asked of it and whether it
+holds; the exit status is 1 if one does not.
 """
 import argparse, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
@@ -43,7 +44,7 @@ def decoded(net, tfm, n):
     return torch.stack([tfm(ds[i][0]) for i in range(n)])
 
 def plain():
-    "observe with EnergyMap against the plain loop, on a quiet machine and beside two busy processes, and that both see the same activations"
+    "observe with EnergyMap against the plain loop, quiet and beside two busy processes; both see the same activations"
     net,tfm = pretrained('mobilenet_v2')
     x = decoded(net, tfm, 256)
     def loop():
@@ -54,11 +55,13 @@ def plain():
         try: a,b = turns(lambda: observe(net, x, 'features', EnergyMap(), device='cpu'), loop, n=3)
         finally:
             for p in busy: p.kill()
-        print(f'plain loop {256/b:.1f} pictures/s, observe {256/a:.1f} pictures/s{where}, {torch.get_num_threads()} threads')
+        print(f'plain loop {256/b:.1f} pictures/s, observe {256/a:.1f} pictures/s{where}, '
+              f'{torch.get_num_threads()} threads')
         row(f'observe + EnergyMap against the plain loop (batch 64, default memory format){where}', b/a, least=least)
     with torch.inference_mode(): want = net.features(x[:16])
     got = activations(fast_twin(net, x[:1], 'features')[0], x[:16], 'features')['features']
-    row('largest difference of the activations, relative to the largest', float((got-want).abs().max()/want.abs().max()), most=1e-4, unit='')
+    apart = float((got-want).abs().max()/want.abs().max())
+    row('largest difference of the activations, relative to the largest', apart, most=1e-4, unit='')
 
 def extractors():
     "Against torchvision's and timm's feature extraction, on the same layer of the same network"
@@ -88,11 +91,15 @@ def peak(n):
     "Peak memory of a pass over n pictures, in MB (runs in a process of its own)"
     net,_ = pretrained('mobilenet_v2', weights=None)
     observe(net, Made(n), ['features.4','features'], EnergyMap(), device='cpu')
-    print(int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])/1024)   # ru_maxrss would be the parent's
+    most = next(l for l in open('/proc/self/status') if l.startswith('VmHWM'))     # ru_maxrss would be the parent's
+    print(int(most.split()[1])/1024)
 
 def memory():
     "Peak memory of 500 against 4,000 pictures"
-    a,b = (float(subprocess.run([sys.executable, __file__, '--peak', str(n)], capture_output=True, text=True, check=True).stdout.split()[-1]) for n in (500,4000))
+    def peak_of(n):
+        line = [sys.executable, __file__, '--peak', str(n)]
+        return float(subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()[-1])
+    a,b = map(peak_of, (500,4000))
     print(f'peak {a:.0f} MB with 500 pictures, {b:.0f} MB with 4,000')
     row('more memory for 4,000 pictures than for 500', b-a, most=100, unit=' MB')
 
@@ -115,17 +122,23 @@ def decode():
             for i in range(0, len(ds), 2): tfm(ds[i][0])
             dec = (time.perf_counter()-t)/len(range(0, len(ds), 2))
             torch.set_num_threads(n)
-            t = time.perf_counter(); observe(net, x, 'features', EnergyMap(), device='cpu'); one = (time.perf_counter()-t)/len(x)
-            t = time.perf_counter(); observe(net, ds, 'features', EnergyMap(), transform=tfm, device='cpu'); end = (time.perf_counter()-t)/len(ds)
+            t = time.perf_counter()
+            observe(net, x, 'features', EnergyMap(), device='cpu')
+            one,t = (time.perf_counter()-t)/len(x),time.perf_counter()
+            observe(net, ds, 'features', EnergyMap(), transform=tfm, device='cpu')
+            end = (time.perf_counter()-t)/len(ds)
             best = [min(a, b) for a,b in zip(best, (one, dec, end))]
     one,dec,end = best
-    print(f'fastest turns: R {1/one:.0f}/s, d {dec*1e3:.1f} ms, bound {1/(one+dec/cores):.0f}/s, end to end {1/end:.0f}/s')
+    print(f'fastest turns: R {1/one:.0f}/s, d {dec*1e3:.1f} ms, bound {1/(one+dec/cores):.0f}/s, '
+          f'end to end {1/end:.0f}/s')
     row(f'end to end from JPEG against 1/(1/R + d/cores), {cores} cores', (one+dec/cores)/end, least=.9)
 
 def imports():
     "Importing the energy room against importing torch"
     def t(m):
-        s = time.perf_counter(); subprocess.run([sys.executable, '-c', f'import {m}'], check=True); return time.perf_counter()-s
+        s = time.perf_counter()
+        subprocess.run([sys.executable, '-c', f'import {m}'], check=True)
+        return time.perf_counter()-s
     a,b = turns(lambda: t('u1nb.energy'), lambda: t('torch'), n=5)
     row('import u1nb.energy against import torch', a/b, most=1.3)
 

@@ -62,7 +62,8 @@ def term():
     a,b = steps('cpu', 64, 25)
     r = [y/x for x,y in zip(a, b)]
     se = 1.25*statistics.stdev(r)/len(r)**.5
-    print(f'ResNet-18, 64 pictures of 32 pixels, {torch.get_num_threads()} threads: {1e3*statistics.median(a):.0f} ms a step')
+    print(f'ResNet-18, 64 pictures of 32 pixels, {torch.get_num_threads()} threads: '
+          f'{1e3*statistics.median(a):.0f} ms a step')
     ratio,extra = statistics.median(b)/statistics.median(a),alone('cpu', 64)/statistics.median(a)
     print(f'25 interleaved steps: ratio of medians {ratio:.3f}, standard error {se:.3f}')
     row('U(1) term on a ResNet-18 step: the step and the term alone, by the step', 1+extra, most=1.01)
