@@ -48,7 +48,7 @@ browser: $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/browser
 
 bench: $(VENV)/.dev
-	rc=0; for b in $(filter-out bench/jobs.py bench/trials.py bench/trained.py,$(wildcard bench/*.py)); do $(BIN)/python $$b || rc=1; done; exit $$rc
+	rc=0; for b in $(filter-out bench/experiments.py bench/jobs.py bench/trials.py bench/trained.py,$(wildcard bench/*.py)); do $(BIN)/python $$b || rc=1; done; exit $$rc
 
 export: $(VENV)/.dev
 	$(BIN)/nbdev-export

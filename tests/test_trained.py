@@ -1,5 +1,5 @@
 "The smallest of each kind of network that 57 to 59 train, for a few steps; and the script that trains them goes on where it was cut"
-import importlib.util, sys, time
+import importlib.util, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from u1nb.core import Results
@@ -134,3 +134,14 @@ def test_cut_parts(tmp_path):
     with pytest.warns(UserWarning, match='half a row'):
         rows,done = trained.in_turn(jobs, one_row, (0,), file, time.time()+60, 1)
     assert done and sorted(r['value'] for r in Results.load(file))==[0,1,2]
+
+def test_experiments():
+    "The script that runs them all names scripts and options that are there"
+    for gpu in (False,True):
+        for words in bench('experiments').steps(gpu, 2):
+            name = next(w for w in words if w.endswith('.py'))
+            assert (ROOT/name).exists()
+            if '--out' in words:
+                line = [sys.executable, *words, '--minutes', 'none']
+                p = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+                assert p.returncode==2 and "invalid float value: 'none'" in p.stderr and '--out' in p.stderr, p.stderr
