@@ -86,6 +86,24 @@ def test_readme_says_where_the_head_learns():
     said = ' and '.join(f'{share[k]:.2f}'.lstrip('0') for k in ('mammals','caltech101'))
     assert f'at best it is right {said} times as often' in text, said
 
+def test_readme_says_what_u1_gains_where_its_head_learns():
+    "Pooled over the two tasks of 59 on which the head learned"
+    from u1nb.claims import c7, c8
+    from u1nb.core import Results
+    from u1nb.rules import judge_claim
+    from u1nb.trials import differences
+    runs,text = Results.load(ROOT/'nbs/results/59_where_u1_could_show'),(ROOT/'README.md').read_text(encoding='utf-8')
+    confirm,screen = (runs.where(phase=p, data=['cifar10_jpeg','lookalikes']) for p in ('confirm','screen'))
+    rows = c8(confirm, c7(confirm, screen=screen, arm='onehot+u1'), screen=screen)
+    def told(control):
+        r = rows.one(claim='C7', key='gain.pooled', control=control)
+        return f"{100*r['value']:+.2f} [{100*r['lo']:+.2f}, {100*r['hi']:+.2f}]"
+    assert f"U(1) gains {told('onehot')} points over one-hot, and is *below* the simplex, by {told('simplex')}" in text
+    assert {judge_claim(rows, c).verdict for c in ('C7','C8')}=={'inconclusive'}
+    for arm in ('u1:measured','u1:similar','simplex'):
+        d = differences(confirm.where(data='lookalikes'), f'onehot+{arm}').difference
+        assert len(d)==12 and d.mean()>2.2*d.std()/len(d)**.5, arm
+
 def test_results_carry_their_origin():
     rows = [(f.name, json.loads(l)) for f in (ROOT/'nbs/results').rglob('*.jsonl') for l in f.read_text(encoding='utf-8').splitlines()]
     assert rows
