@@ -212,3 +212,21 @@ def test_rows_that_are_no_pairs_and_forests_of_claims():
 def test_words_of_the_command():
     for wrong,why in ((dict(data='no-such'), 'size in pixels'), (dict(data='digits', model='resnet2O'), 'did you mean'), (dict(data='digits', seeds='0'), 'seeds are a number')):
         with pytest.raises(ValueError, match=why): train(**wrong, out=None)
+
+@pytest.mark.parametrize('name', ('sgd','adamw'))
+def test_fused_steps_are_the_plain_ones(name):
+    "On a CPU the optimiser is fused; after five steps its weights are those of torch's plain loop"
+    from u1nb.train import _optimizer, recipe
+    a,b = (build('resnet8', 10, 32).to(memory_format=torch.channels_last) for _ in range(2))
+    how = recipe(optimizer=name)
+    fused = _optimizer(how, a)
+    assert all(g['fused'] for g in fused.param_groups)
+    groups = [dict(params=[p for p in b.parameters() if (p.ndim>1)==many], weight_decay=how['weight_decay']*many) for many in (True,False)]
+    plain = torch.optim.AdamW(groups, how['lr']) if name=='adamw' else torch.optim.SGD(groups, how['lr'], momentum=.9, nesterov=True)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        a.zero_grad()
+        a(torch.randn(8, 3, 32, 32, generator=g).contiguous(memory_format=torch.channels_last)).logsumexp(1).sum().backward()
+        for p,q in zip(a.parameters(), b.parameters()): q.grad = p.grad.clone()
+        fused.step(); plain.step()
+    for p,q in zip(a.parameters(), b.parameters()): torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)

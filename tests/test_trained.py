@@ -8,7 +8,8 @@ from u1nb.models import bottlenecks
 from u1nb.nets import build
 from u1nb.padding import padded_convs
 from u1nb.rules import FAMILIES
-from u1nb.trials import Arm, paired, task
+from u1nb.train import restore
+from u1nb.trials import Arm, newborn, paired, task
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +40,15 @@ def test_born(digits, padding):
     net = build('resnet8', 10, padding=padding)
     kinds = {m.padding_mode for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.padding!=(0,0)}
     assert kinds=={padding} and len(padded_convs(net, 32))==7
+
+def test_newborn(digits, tmp_path):
+    "The untrained twin of a run is where the run starts: its first layer, which stays as it is, is the run's"
+    how = dict(model='fastnet_small', epochs=1, batch_size=32, small=True, progress=False)
+    paired([Arm('onehot')], [3], digits, runs=tmp_path, device='cpu', **how)
+    trained_net,_,_ = restore(next(tmp_path.rglob('run.safetensors')))
+    twin = newborn('fastnet_small', digits.train, digits.batches(digits.train, 32, 3), 3)
+    assert torch.equal(twin.whiten.weight, trained_net.whiten.weight)
+    assert not torch.equal(twin.whiten.weight, build('fastnet_small', 10, 32, 3).whiten.weight)
 
 @pytest.mark.parametrize('name,bottleneck', [('vgg11_bn',(512,2,2)), ('resnet18',(512,4,4)), ('densenet22',(69,8,8))])
 def test_families(digits, name, bottleneck):
